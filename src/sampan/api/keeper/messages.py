@@ -1,0 +1,107 @@
+"""The conversation between sampand and a keeper: JSON objects, one a packet, over a SEQPACKET unix socket.
+
+    sampand                                             keeper
+      | {"id": 1, "call": "hello", "version": 1}           |
+      |--------------------------------------------------->|
+      | {"id": 1, "ok": {"version": 1, "pid": 4711}}       |
+      |<---------------------------------------------------|
+      | {"id": 2, "call": "create", "container": ...}      |
+      |--------------------------------------------------->|  clone3, init prepares, stops before execve
+      | {"id": 2, "ok": {"pid": 4712}}                     |
+      |<---------------------------------------------------|
+      | {"id": 3, "call": "attach", ...} + fds             |
+      |--------------------------------------------------->|
+      | {"id": 3, "ok": {"stdin": true}} + fd              |
+      |<---------------------------------------------------|
+      | {"id": 4, "call": "start", "container": ...}       |
+      |--------------------------------------------------->|  execve
+      | {"id": 4, "ok": {}}                                |
+      |<---------------------------------------------------|
+      | {"event": "exit", "container": ..., "status": 0}   |  output drained, exit recorded on disk, then told
+      |<---------------------------------------------------|
+      | {"id": 5, "call": "delete", "container": ...}      |
+      |--------------------------------------------------->|
+
+Calls are answered in any order (a slow create does not hold up others); `id` pairs them. Events go to every
+connection that said `subscribe`. File descriptors travel by SCM_RIGHTS with the packet that names them. A packet is
+at most MAX_PACKET bytes; what may be larger (the spec, an exec's process) is a file in the bundle, named by path.
+A failure is {"id": n, "error": {"kind": K, "message": M}} with K a class name of `sampan.errors`.
+
+The tables below are the whole vocabulary: name -> {field: meaning}. A "?" ends an optional field.
+"""
+
+from __future__ import annotations
+
+VERSION = 1
+MAX_PACKET = 64 * 1024
+
+CALLS: dict[str, dict[str, str]] = {
+    "hello": {"version": "int"},
+    "subscribe": {},
+    "create": {
+        "container": "id, unique in this keeper",
+        "bundle": "absolute directory that holds config.json",
+        "root": "the runtime's state root (runc --root)",
+        "runtime?": 'path of another OCI runtime; "" or absent: ours, forked',
+        "rootfs": 'list of {"type", "source", "options", "target"}: mounted at the spec\'s root.path, in the '
+        "container's own mount namespace when the runtime is ours",
+        "terminal": "bool",
+        "stdin": "bool: keep an input open; false: /dev/null",
+        "stdin_once?": "bool: close the input when the first attached client's input ends",
+        "log?": '{"path", "max_size", "max_file"}: json-file format',
+        "console_size?": "[height, width]",
+    },
+    "start": {"container": "id"},
+    "exec": {
+        "container": "id",
+        "exec": "id, unique in the container",
+        "process": "path of a file with the runtime-spec process object",
+        "terminal": "bool",
+        "stdin": "bool",
+        "console_size?": "[height, width]",
+    },
+    "attach": {
+        "container": "id",
+        "exec": 'id or ""; an exec that does not exist yet may be attached to: its streams wait for it',
+        "stdout": "bool: an fd for it is in the packet (first)",
+        "stderr": "bool: an fd for it is in the packet (after stdout's)",
+        "stdin": "bool: answer with an fd to write to (for a coming exec: a pipe made now)",
+    },
+    "close_stdin": {"container": "id", "exec": 'id or ""'},
+    "resize": {"container": "id", "exec": 'id or ""', "height": "rows", "width": "columns"},
+    "kill": {"container": "id", "exec": 'id or ""', "signal": "number", "all": "bool: every process in the cgroup"},
+    "pause": {"container": "id"},
+    "resume": {"container": "id"},
+    "update": {"container": "id", "resources": "runtime-spec linux.resources object"},
+    "stats": {"container": "id"},
+    "pids": {"container": "id"},
+    "delete": {"container": "id"},
+    "list": {},
+    "shutdown": {},
+}
+
+RESULTS: dict[str, dict[str, str]] = {
+    "hello": {"version": "int", "pid": "the keeper's"},
+    "create": {"pid": "init's, in the host's pid namespace"},
+    "exec": {"pid": "its pid"},
+    "attach": {"stdin": "bool: an fd is in the packet"},
+    "stats": {"data": "as runc events --stats"},
+    "pids": {"pids": "list of int"},
+    "delete": {"exit": "an exit object or null when it never ran"},
+    "list": {
+        "tasks": 'list of {"container", "pid", "status": created|running|paused|stopped, "exit": exit object or '
+        'null, "execs": [ids]}',
+    },
+}
+
+EVENTS: dict[str, dict[str, str]] = {
+    "exit": {
+        "container": "id",
+        "exec": 'id or "" for the task itself',
+        "pid": "int",
+        "status": "0..255, or 128 + signal",
+        "at": "nanoseconds since the epoch",
+        "oom": "bool",
+    },
+    "oom": {"container": "id"},
+}
