@@ -293,9 +293,7 @@ class Tasks(Protocol):
     async def start(self, container_id: str) -> None:
         """execve. NotFound, Conflict; Error with the runtime's text, after which the task is stopped."""
 
-    async def exec(
-        self, container_id: str, exec_id: str, *, process: Mapping[str, Any], io: TaskIO
-    ) -> int:
+    async def exec(self, container_id: str, exec_id: str, *, process: Mapping[str, Any], io: TaskIO) -> int:
         """Run a further process (runtime-spec `process` object); its pid. NotFound, Conflict, Error (text).
 
         Streams are attached before with `attach(container_id, exec_id, ...)`, which may come first."""
