@@ -1,0 +1,54 @@
+"""Options and the rule about what may be left out, for every kind of test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+PEERS = {
+    "dockerd": "docker.io",
+    "docker": "docker-cli",
+    "docker-registry": "docker-registry",
+    "skopeo": "skopeo",
+    "busybox": "busybox-static",
+    "debootstrap": "debootstrap",
+    "runc": "runc",
+    "nft": "nftables",
+    "ip": "iproute2",
+    "openssl": "openssl",
+}
+"""Commands that tests drive, with the Debian package each comes from."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--engine",
+        choices=("sampan", "dockerd"),
+        default=os.environ.get("SAMPAN_ENGINE", "sampan"),
+        help="the engine the scenarios judge: sampan, or Debian's dockerd as the reference",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*commands): a peer's command the test drives")
+    config.addinivalue_line("markers", "sampan_only(reason): what the reference engine cannot show, and why")
+    config.addinivalue_line("markers", "dockerd_only(reason): a fact of the reference that sampan does not share")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = []
+    wanted = {name for mark in item.iter_markers("needs") for name in mark.args}
+    if (item.get_closest_marker("root") or wanted) and os.geteuid() != 0:
+        missing.append("root")
+    missing += [f"{name} (package {PEERS.get(name, name)})" for name in sorted(wanted) if not shutil.which(name)]
+    if missing:
+        leave_out("needs " + ", ".join(missing))
+
+
+def leave_out(reason: str) -> None:
+    """Skips the running test for a reason of this machine; in CI, where everything must be there, fails it."""
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(f"left out in CI: {reason}", pytrace=False)
+    pytest.skip(reason)

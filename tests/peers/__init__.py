@@ -1,0 +1,1 @@
+"""Real neighbours for tests: a machine of our own, engines, clients, registries and images."""

@@ -1,0 +1,179 @@
+"""The engines under test, each a daemon in a machine of our own: Debian's dockerd (the reference) and sampand."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import Any
+
+from tests.peers.machine import Machine
+from tests.peers.waiting import eventually
+
+BRIDGE_ADDRESS = "172.30.99.1"
+BRIDGE_NETWORK = "172.30.99.0/24"
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """http.client over a unix socket."""
+
+    def __init__(self, path: str, timeout: float = 60) -> None:
+        super().__init__("docker", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Engine:
+    """One engine process over directories that outlive it: `start`, `stop` (SIGTERM) and `kill` (SIGKILL) it.
+
+    `root` is its data, `state` its run-time directory, `socket` the Docker API's unix socket; `uri` names it for
+    clients. `kind` is "sampan" or "dockerd".
+    """
+
+    kind = ""
+
+    def __init__(self, machine: Machine, scratch: str, environment: dict[str, str]) -> None:
+        self.machine, self.environment = machine, environment
+        self.root, self.state = f"{scratch}/root", f"{scratch}/state"
+        self.socket = f"{scratch}/engine.sock"
+        self.uri = f"unix://{self.socket}"
+        self.log = f"{scratch}/engine.log"
+        self._pidfile = f"{scratch}/engine.pid"
+        self._scratch = scratch
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def argv(self) -> list[str]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        with open(self.log, "ab") as log:
+            self._process = self.machine.spawn(self.argv(), log=log, environment=self.environment)
+        eventually(self._answers, within=40, what=f"{self.kind} answers /_ping")
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        status = self._process.poll()
+        if status is not None:
+            raise RuntimeError(f"{self.kind} ended with {status}: {self.tail()}")
+        try:
+            connection = UnixConnection(self.socket, timeout=2)
+            connection.request("GET", "/_ping")
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+        except OSError:
+            return False
+        return answer.status == 200
+
+    def tail(self) -> str:
+        """The last 3000 characters the daemon wrote."""
+        with open(self.log, errors="replace") as log:
+            return log.read()[-3000:]
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self) -> int:
+        """Ends the daemon politely and yields its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        status = self._process.wait(timeout=40)
+        self._process = None
+        return status
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash or the kernel's OOM killer does."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(timeout=10)
+        self._process = None
+
+    def end(self) -> None:
+        """Ends the daemon and whatever it keeps running beside itself."""
+        if self._process is not None:
+            self.stop()
+
+    def supervisors(self) -> list[int]:
+        """Pids of the processes of this engine's machine that keep containers beside the daemon."""
+        raise NotImplementedError
+
+    def request(
+        self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, dict[str, str], bytes]:
+        """One raw API request: status, headers with lower-case names, body."""
+        connection = UnixConnection(self.socket)
+        try:
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+
+class Dockerd(Engine):
+    """Debian's dockerd with a containerd of its own; live restore on, as sampan always behaves."""
+
+    kind = "dockerd"
+
+    def argv(self) -> list[str]:
+        return [
+            "dockerd", "-H", self.uri, "--data-root", self.root, "--exec-root", self.state,
+            "--pidfile", self._pidfile, "--bip", f"{BRIDGE_ADDRESS}/24", "--storage-driver", "overlay2",
+            "--live-restore", "--config-file", f"{self._scratch}/daemon.json", "--add-runtime", "second=runc",
+        ]  # fmt: skip
+
+    def start(self) -> None:
+        with open(f"{self._scratch}/daemon.json", "w") as file:
+            file.write("{}")
+        super().start()
+
+    def supervisors(self) -> list[int]:
+        return [pid for pid, line in self.machine.processes().items() if "containerd-shim" in line.split(" ")[0]]
+
+
+class Sampand(Engine):
+    """sampand from this tree, run by the interpreter that runs the tests."""
+
+    kind = "sampan"
+
+    def argv(self) -> list[str]:
+        return [
+            sys.executable, "-m", "sampan.engine", "-H", self.uri, "--root", self.root, "--state", self.state,
+            "--bridge", "sampan0", "--bip", f"{BRIDGE_ADDRESS}/24", "--pidfile", self._pidfile,
+        ]  # fmt: skip
+
+    def supervisors(self) -> list[int]:
+        keepers = []
+        top = f"{self.state}/keeper"
+        for name in os.listdir(top) if os.path.isdir(top) else []:
+            try:
+                with open(f"{top}/{name}/pid") as file:
+                    keepers.append(int(file.read()))
+            except (OSError, ValueError):
+                continue  # a keeper that is gone has no pid file
+        return keepers
+
+    def end(self) -> None:
+        super().end()
+        for pid in self.supervisors():
+            try:
+                os.kill(pid, signal.SIGTERM)
+            except ProcessLookupError:
+                continue
+        eventually(lambda: not self.machine_keepers(), what="the keepers end when they are told to")
+
+    def machine_keepers(self) -> dict[int, str]:
+        """Keeper processes still in the machine, by pid."""
+        return {pid: line for pid, line in self.machine.processes().items() if "sampan" in line}
+
+
+ENGINES: dict[str, Any] = {"dockerd": Dockerd, "sampan": Sampand}
