@@ -1,0 +1,178 @@
+"""The user's side of a hijacked stream: raw mode, window size, signals, and copying bytes both ways."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import struct
+import sys
+import termios
+
+from sampan.cli.connection import Api, ApiError, NoEngine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sampan.cli.connection import Response
+
+# Sent on by `--sig-proxy`, as docker does: all that a terminal or a supervisor sends, but for what Python needs.
+_PROXIED = [
+    getattr(signal, name)
+    for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGTSTP", "SIGALRM")
+]
+
+
+def window_size(fd: int) -> tuple[int, int]:
+    """(rows, columns) of the terminal; (0, 0) when it has none."""
+    try:
+        rows, cols, _, _ = struct.unpack("HHHH", fcntl.ioctl(fd, termios.TIOCGWINSZ, b"\0" * 8))
+    except OSError:
+        return 0, 0
+    return rows, cols
+
+
+class RawMode:
+    """The terminal passes every key on while this is entered (cfmakeraw)."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._saved: list[Any] | None = None
+
+    def __enter__(self) -> RawMode:
+        if os.isatty(self.fd):
+            self._saved = termios.tcgetattr(self.fd)
+            mode = termios.tcgetattr(self.fd)
+            mode[0] &= ~(
+                termios.IGNBRK
+                | termios.BRKINT
+                | termios.PARMRK
+                | termios.ISTRIP
+                | termios.INLCR
+                | termios.IGNCR
+                | termios.ICRNL
+                | termios.IXON
+            )
+            mode[1] &= ~termios.OPOST
+            mode[2] = (mode[2] & ~(termios.CSIZE | termios.PARENB)) | termios.CS8
+            mode[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, mode)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._saved is not None:
+            termios.tcsetattr(self.fd, termios.TCSADRAIN, self._saved)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class Demultiplexer:
+    """Docker's stream frames: [kind, 0, 0, 0, size as big endian u32] and the bytes (API, "Attach")."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """(1 for stdout or 2 for stderr, bytes) of every whole frame so far."""
+        data = self._rest + data
+        frames = []
+        while len(data) >= 8:
+            kind, size = data[0], int.from_bytes(data[4:8], "big")
+            if len(data) < 8 + size:
+                break
+            frames.append((kind, data[8 : 8 + size]))
+            data = data[8 + size :]
+        self._rest = data
+        return frames
+
+
+class Session:
+    """One hijacked connection and the user's three streams."""
+
+    def __init__(self, response: Response, *, tty: bool, stdin: bool) -> None:
+        self.sock = response.sock
+        self.first = response.take_buffer()
+        self.tty = tty
+        self.stdin = stdin
+        self._frames = Demultiplexer()
+
+    def _output(self, data: bytes) -> None:
+        if self.tty:
+            write_all(1, data)
+            return
+        for kind, piece in self._frames.feed(data):
+            write_all(2 if kind == 2 else 1, piece)
+
+    def copy(self) -> None:
+        """Until the engine's side ends. The end of our input is passed on as a half-close."""
+        self._output(self.first)
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        if self.stdin:
+            poll.register(0, select.POLLIN)
+        while True:
+            for fd, _ in poll.poll():
+                if fd == 0:
+                    if not self._input():
+                        poll.unregister(0)
+                    continue
+                try:
+                    data = self.sock.recv(65536)
+                except ConnectionError:
+                    data = b""
+                if not data:
+                    return
+                self._output(data)
+
+    def _input(self) -> bool:
+        try:
+            data = os.read(0, 65536)
+            if data:
+                self.sock.sendall(data)
+                return True
+            self.sock.shutdown(1)
+        except OSError:
+            pass  # the container's side is gone: its output still has to be read to the end
+        return False
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    """For signals and resizes: the container may have ended between the event and the call."""
+    try:
+        call()
+    except (ApiError, NoEngine):
+        pass
+
+
+def follow_window(api: Api, path: str) -> None:
+    """Send the terminal's size now and whenever it changes. `path` is the object's resize endpoint."""
+
+    def send(*_: object) -> None:
+        rows, cols = window_size(sys.stdin.fileno())
+        if rows and cols:
+            _quietly(lambda: api.call("POST", path, {"h": rows, "w": cols}))
+
+    signal.signal(signal.SIGWINCH, send)
+    send()
+
+
+def proxy_signals(api: Api, container: str) -> None:
+    """Pass our signals on to the container's process."""
+
+    def send(number: int, _: object) -> None:
+        _quietly(lambda: api.call("POST", f"/containers/{container}/kill", {"signal": str(number)}))
+
+    for number in _PROXIED:
+        signal.signal(number, send)
+
+
+def stop_proxying() -> None:
+    for number in _PROXIED:
+        signal.signal(number, signal.SIG_DFL)
