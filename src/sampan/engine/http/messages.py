@@ -87,8 +87,9 @@ class JsonStream:
     The headers go out with the first object (or `open`), so that a failure before it is still a plain HTTP
     error. `put` never waits and may be called from plain callbacks; `drain` waits for a slow client."""
 
-    def __init__(self, request: web.Request, content_type: str = "application/json") -> None:
+    def __init__(self, request: web.Request, content_type: str = "application/json", end: bytes = b"\r\n") -> None:
         self._request = request
+        self._end = end
         self._response = web.StreamResponse(headers={"Content-Type": content_type})
         self._pending: list[bytes] = []
         self._wake = asyncio.Event()
@@ -106,7 +107,7 @@ class JsonStream:
             await self._response.prepare(self._request)
 
     def put(self, document: Any) -> None:
-        self._pending.append(msgspec.json.encode(document) + b"\r\n")
+        self._pending.append(msgspec.json.encode(document) + self._end)
         self._wake.set()
 
     async def drain(self) -> None:

@@ -1,0 +1,348 @@
+"""What the engine says about itself: version, info, disk usage (Engine API 1.51, System tag).
+
+Everything is read from the running kernel and the rooms at the time of the question; a feature that this host
+does not give is named in Info.Warnings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import shutil
+import sys
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sampan import VERSION
+from sampan.api.docker import system as documents
+from sampan.engine import timestamps
+from sampan.engine.services import ContainerUsage
+from sampan.engine.settings import FOUND_BY_NAME, Settings
+
+INDEX = "https://index.docker.io/v1/"
+API_VERSION = "1.51"
+MIN_API_VERSION = "1.24"
+CGROUPS = "/sys/fs/cgroup"
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+@dataclass(frozen=True, slots=True)
+class Controllers:
+    """Which resource controls this host's cgroups offer. `version` is "1" or "2"."""
+
+    version: str
+    memory: bool
+    swap: bool
+    cpu_quota: bool
+    cpu_shares: bool
+    cpuset: bool
+    pids: bool
+    oom_kill_disable: bool
+
+
+def controllers(root: str = CGROUPS) -> Controllers:
+    """Looked up by the files the controllers would have (cgroup-v1/, cgroup-v2.rst of the kernel)."""
+    if os.path.exists(f"{root}/cgroup.controllers"):
+        have = set(_read(f"{root}/cgroup.controllers").split())
+        swap = "memory" in have and os.path.exists("/proc/swaps")
+        return Controllers("2", "memory" in have, swap, "cpu" in have, "cpu" in have, "cpuset" in have,
+                           "pids" in have, False)  # fmt: skip
+
+    def exists(*names: str) -> bool:
+        return all(os.path.exists(f"{root}/{name}") for name in names)
+
+    return Controllers(
+        version="1",
+        memory=exists("memory/memory.limit_in_bytes"),
+        swap=exists("memory/memory.memsw.limit_in_bytes"),
+        # The root group has no quota of its own; its accounting file says the controller is there.
+        cpu_quota=exists("cpu/cpu.stat") or exists("cpu,cpuacct/cpu.stat"),
+        cpu_shares=exists("cpu/cpu.shares") or exists("cpu,cpuacct/cpu.shares"),
+        cpuset=exists("cpuset/cpuset.cpus"),
+        pids=exists("pids/cgroup.procs"),
+        oom_kill_disable=exists("memory/memory.oom_control"),
+    )
+
+
+def warnings(found: Controllers, forwarding: bool, hosts: Sequence[str]) -> list[str]:
+    """Docker's lines for what is missing, in its order."""
+    lines = []
+    for missing, name in (
+        (not found.memory, "memory limit"),
+        (not found.swap, "swap limit"),
+        (not found.cpu_quota, "cpu cfs quota"),
+        (not found.cpu_quota, "cpu cfs period"),
+        (not found.cpu_shares, "cpu shares"),
+        (not found.cpuset, "cpuset"),
+        (not found.pids, "pids limit"),
+    ):
+        if missing:
+            lines.append(f"WARNING: No {name} support")
+    if not forwarding:
+        lines.append("WARNING: IPv4 forwarding is disabled")
+    for host in hosts:
+        if host.startswith("tcp://"):
+            lines.append(
+                f"WARNING: API is accessible on http://{host.removeprefix('tcp://')} without encryption.\n"
+                "         Access to the remote API is equivalent to root access on the host."
+            )
+    return lines
+
+
+class Counted(Protocol):
+    def count(self) -> int: ...
+
+
+class Listened(Protocol):
+    @property
+    def listeners(self) -> int: ...
+
+
+class System:
+    """The answers of the System tag, from settings, host and rooms."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        images: Counted,
+        containers: ContainerUsage,
+        events: Listened,
+        driver: str,
+        log_drivers: Sequence[str] = ("json-file", "none"),
+        disk: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._images = images
+        self._containers = containers
+        self._events = events
+        self._driver = driver
+        self._log_drivers = log_drivers
+        self._disk = disk or {}
+        self.id = engine_id(settings.root)
+
+    def version(self) -> documents.Version:
+        kernel = os.uname().release
+        python = platform.python_version()
+        arch = architecture()
+        details = {
+            "ApiVersion": API_VERSION,
+            "Arch": arch,
+            "BuildTime": "",
+            "Experimental": "false",
+            "GitCommit": "",
+            "GoVersion": "",
+            "KernelVersion": kernel,
+            "MinAPIVersion": MIN_API_VERSION,
+            "Os": "linux",
+            "PythonVersion": python,
+        }
+        return documents.Version(
+            Platform=documents.Platform(Name="sampan"),
+            Components=[
+                documents.Component(Name="Engine", Version=VERSION, Details=details),
+                documents.Component(Name="sampan-containerd", Version=VERSION, Details={"GitCommit": ""}),
+                documents.Component(Name="sampan-runc", Version=VERSION, Details={"GitCommit": ""}),
+            ],
+            Version=VERSION,
+            ApiVersion=API_VERSION,
+            MinAPIVersion=MIN_API_VERSION,
+            GitCommit="",
+            GoVersion="",
+            Os="linux",
+            Arch=arch,
+            KernelVersion=kernel,
+            BuildTime="",
+        )
+
+    def info(self) -> documents.Info:
+        settings, found = self._settings, controllers()
+        counts = self._containers.counts()
+        forwarding = _read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
+        release = os_release()
+        host = os.uname()
+        info = documents.Info(
+            ID=self.id,
+            Containers=sum(counts.values()),
+            ContainersRunning=counts.get("running", 0),
+            ContainersPaused=counts.get("paused", 0),
+            ContainersStopped=counts.get("stopped", 0),
+            Images=self._images.count(),
+            Driver=self._driver,
+            DriverStatus=[["Backing Filesystem", backing_filesystem(settings.root)]],
+            Plugins=documents.Plugins(
+                Volume=["local"], Network=["bridge", "host", "null"], Authorization=None, Log=list(self._log_drivers)
+            ),
+            MemoryLimit=found.memory,
+            SwapLimit=found.swap,
+            CpuCfsPeriod=found.cpu_quota,
+            CpuCfsQuota=found.cpu_quota,
+            CPUShares=found.cpu_shares,
+            CPUSet=found.cpuset,
+            PidsLimit=found.pids,
+            IPv4Forwarding=forwarding,
+            Debug=settings.debug,
+            NFd=len(os.listdir("/proc/self/fd")),
+            OomKillDisable=found.oom_kill_disable,
+            NGoroutines=_tasks(),
+            SystemTime=timestamps.now(),
+            LoggingDriver=settings.log_driver,
+            CgroupDriver="cgroupfs",
+            CgroupVersion=found.version,
+            NEventsListener=self._events.listeners,
+            KernelVersion=host.release,
+            OperatingSystem=release.get("PRETTY_NAME", "Linux"),
+            OSVersion=release.get("VERSION_ID", ""),
+            OSType="linux",
+            Architecture=host.machine,
+            IndexServerAddress=INDEX,
+            RegistryConfig=registry_config(settings),
+            NCPU=len(os.sched_getaffinity(0)),
+            MemTotal=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            GenericResources=None,
+            DockerRootDir=settings.root,
+            HttpProxy=_environment("HTTP_PROXY"),
+            HttpsProxy=_environment("HTTPS_PROXY"),
+            NoProxy=_environment("NO_PROXY"),
+            Name=host.nodename,
+            Labels=list(settings.labels),
+            ExperimentalBuild=False,
+            ServerVersion=VERSION,
+            Runtimes=runtimes(settings),
+            DefaultRuntime=settings.default_runtime,
+            Swarm=documents.Swarm(),
+            LiveRestoreEnabled=settings.live_restore,
+            Isolation="",
+            InitBinary="",
+            ContainerdCommit=documents.Commit(ID=VERSION),
+            RuncCommit=documents.Commit(ID=VERSION),
+            InitCommit=documents.Commit(ID=VERSION),
+            SecurityOptions=security_options(),
+            FirewallBackend=documents.Firewall(Driver="nftables" if settings.iptables else "none"),
+            CDISpecDirs=[],
+            Warnings=warnings(found, forwarding, settings.hosts) or None,
+        )
+        if settings.default_address_pools:
+            info.DefaultAddressPools = [
+                documents.AddressPool(Base=base, Size=size) for base, size in settings.default_address_pools
+            ]
+        return info
+
+    async def disk_usage(self, wanted: Sequence[str] = ()) -> documents.DiskUsage:
+        """GET /system/df. `wanted` of container, image, volume, build-cache; empty: all."""
+        usage = documents.DiskUsage()
+        for kind, compute in self._disk.items():
+            if wanted and kind not in wanted:
+                continue
+            # Adding up sizes walks directories: off the loop, so that a big disk does not hold up a start.
+            result = await asyncio.to_thread(compute)
+            if kind == "image":
+                usage.LayersSize, usage.Images = result
+            elif kind == "container":
+                usage.Containers = result
+            elif kind == "volume":
+                usage.Volumes = result
+        if not wanted or "build-cache" in wanted:
+            usage.BuildCache = []
+        return usage
+
+
+def engine_id(root: str) -> str:
+    """The id that this engine keeps for life, in <root>/engine-id as dockerd 23 and later."""
+    path = f"{root}/engine-id"
+    known = _read(path).strip()
+    if known:
+        return known
+    fresh = str(uuid.uuid4())
+    with open(path, "w", encoding="ascii") as file:
+        file.write(fresh)
+    return fresh
+
+
+def architecture() -> str:
+    """GOARCH of this machine."""
+    machine = os.uname().machine
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def os_release(paths: Sequence[str] = ("/etc/os-release", "/usr/lib/os-release")) -> dict[str, str]:
+    """os-release(5) as a mapping."""
+    for path in paths:
+        lines = _read(path).splitlines()
+        if lines:
+            pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
+            return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    return {}
+
+
+def runtimes(settings: Settings) -> dict[str, documents.Runtime]:
+    found = {"sampan": documents.Runtime(path="sampan-runc")}
+    for name in FOUND_BY_NAME:
+        if shutil.which(name):
+            found[name] = documents.Runtime(path=name)
+    found.update({name: documents.Runtime(path=path) for name, path in settings.runtimes.items()})
+    return found
+
+
+def security_options() -> list[str]:
+    options = []
+    if "\nSeccomp:" in _read("/proc/self/status"):
+        options.append("name=seccomp,profile=builtin")
+    if os.path.exists("/proc/self/ns/cgroup"):
+        options.append("name=cgroupns")
+    return options
+
+
+def registry_config(settings: Settings) -> documents.RegistryConfig:
+    """Docker Hub, the registries named insecure, and the loopback network that always is."""
+    ranges = ["::1/128", "127.0.0.0/8"]
+    hosts = {}
+    for entry in settings.insecure_registries:
+        if "/" in entry:
+            ranges.insert(0, entry)
+        else:
+            hosts[entry] = documents.IndexInfo(Name=entry, Mirrors=[], Secure=False, Official=False)
+    mirrors = list(settings.registry_mirrors)
+    hosts["docker.io"] = documents.IndexInfo(Name="docker.io", Mirrors=mirrors, Secure=True, Official=True)
+    return documents.RegistryConfig(IndexConfigs=hosts, InsecureRegistryCIDRs=ranges, Mirrors=mirrors)
+
+
+def backing_filesystem(path: str) -> str:
+    """The type of the file system that holds `path`, in Docker's names, from /proc/self/mountinfo."""
+    best, kind = "", "unknown"
+    resolved = os.path.realpath(path)
+    for line in _read("/proc/self/mountinfo").splitlines():
+        fields = line.split()
+        point = fields[4]
+        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best):
+            best, kind = point, fields[fields.index("-") + 1]
+    return {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs", "overlay": "overlayfs"}.get(kind, kind)
+
+
+def _environment(name: str) -> str:
+    """A proxy setting, its password masked as dockerd does."""
+    value = os.environ.get(name) or os.environ.get(name.lower(), "")
+    scheme, mark, rest = value.partition("://")
+    if mark and "@" in rest.partition("/")[0]:
+        return f"{scheme}://xxxxx:xxxxx@{rest.rpartition('@')[2]}"
+    return value
+
+
+def _tasks() -> int:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return len(sys._current_frames())
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
