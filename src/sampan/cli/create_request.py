@@ -92,7 +92,7 @@ FLAGS = (
     Flag("workdir w", help="Working directory inside the container"),
 )
 _PORT = re.compile(
-    r"^(?:(?:\[(?P<ip6>[^\]]+)\]|(?P<ip>[\d.]+)):)?(?:(?P<host>\d*(?:-\d+)?):)?(?P<cont>\d+(?:-\d+)?)(?:/(?P<proto>\w+))?$"
+    r"^(?:(?:\[(?P<ip6>[^\]]+)\]|(?P<ip>\d+(?:\.\d+){3})):)?(?:(?P<host>\d*(?:-\d+)?):)?(?P<cont>\d+(?:-\d+)?)(?:/(?P<proto>\w+))?$"
 )
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _ACTION = re.compile(r"\{\{(- )?(.*?)( -)?\}\}", re.S)
-_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|:=|[|(),]|[^\s|(),]+')
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`|:=|\)[\w.]*|[|(,]|[^\s|(),]+')
 
 
 class TemplateError(Exception):
@@ -165,10 +165,11 @@ class _Scope:
                 depth, inner = 1, []
                 while rest and depth:
                     word = rest.pop(0)
-                    depth += {"(": 1, ")": -1}.get(word, 0)
+                    depth += {"(": 1, ")": -1}.get(word[0], 0)
                     if depth:
                         inner.append(word)
-                values.append(self.pipeline(inner, dot))
+                # The closing token may carry a field of the result: `(index .A 0).B` ends in ").B".
+                values.append(_field(self.pipeline(inner, dot), word[1:]))
             else:
                 values.append(self.operand(word, dot))
         values += piped
@@ -180,7 +181,7 @@ class _Scope:
         stages: list[list[str]] = [[]]
         depth = 0
         for word in words:
-            depth += {"(": 1, ")": -1}.get(word, 0)
+            depth += {"(": 1, ")": -1}.get(word[0], 0)
             if word == "|" and not depth:
                 stages.append([])
             else:

@@ -1,0 +1,64 @@
+"""Listings are laid out as Docker's are."""
+
+import pytest
+
+from sampan.cli.containers import ports_text
+from sampan.cli.images import familiar, split_reference
+from sampan.cli.tables import columns, print_list
+from sampan.cli.terminal import Demultiplexer
+
+ROWS = [{"ID": "abc", "Name": "a-long-name"}, {"ID": "de", "Name": "x"}]
+HEADERS = {"ID": "CONTAINER ID", "Name": "NAMES"}
+
+
+def test_columns_are_as_wide_as_their_widest_cell_and_three_spaces() -> None:
+    assert columns([["A", "B", "C"], ["long", "b", "c"]]) == "A      B   C\nlong   b   c\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ("", "CONTAINER ID   NAMES\nabc            a-long-name\nde             x\n"),
+        ("{{.ID}}", "abc\nde\n"),
+        ("json", '{"ID":"abc","Name":"a-long-name"}\n{"ID":"de","Name":"x"}\n'),
+        (r"table {{.Name}}\t{{.ID}}", "NAMES         CONTAINER ID\na-long-name   abc\nx             de\n"),
+    ],
+)
+def test_a_listing_in_each_form(form: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_list(ROWS, HEADERS, ["ID", "Name"], form)
+    assert capsys.readouterr().out == text
+
+
+def test_ports_are_listed_as_docker_ps_lists_them() -> None:
+    ports = [
+        {"PrivatePort": 443, "Type": "tcp"},
+        {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+        {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+    ]
+    assert ports_text(ports) == "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 443/tcp"
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("busybox", ("busybox", "")),
+        ("127.0.0.1:5000/a/b:t", ("127.0.0.1:5000/a/b", "t")),
+        ("localhost:5000/a", ("localhost:5000/a", "")),
+        ("a@sha256:00", ("a", "sha256:00")),
+    ],
+)
+def test_a_port_is_not_a_tag(name: str, parts: tuple[str, str]) -> None:
+    assert split_reference(name) == parts
+
+
+def test_a_pulled_name_is_shown_in_full() -> None:
+    assert familiar("busybox:latest") == "docker.io/library/busybox:latest"
+    assert familiar("a/b:1") == "docker.io/a/b:1"
+    assert familiar("localhost:5000/a:1") == "localhost:5000/a:1"
+
+
+def test_frames_are_found_wherever_the_stream_is_cut() -> None:
+    stream = b"\x01\0\0\0\0\0\0\x03abc" + b"\x02\0\0\0\0\0\0\x02de" + b"\x01\0\0\0\0\0\0\0"
+    for cut in range(len(stream)):
+        frames = Demultiplexer()
+        assert frames.feed(stream[:cut]) + frames.feed(stream[cut:]) == [(1, b"abc"), (2, b"de"), (1, b"")]
