@@ -20,7 +20,7 @@ _SYSCALLS: dict[str, dict[str, int]] = {
         "fstatfs": 138, "pivot_root": 155, "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170,
         "setdomainname": 171, "gettid": 186, "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251,
         "ioprio_get": 252, "inotify_add_watch": 254, "inotify_rm_watch": 255, "unshare": 272,
-        "inotify_init1": 294, "prlimit64": 302, "setns": 308, "sched_setattr": 314, "sched_getattr": 315,
+        "inotify_init1": 294, "prlimit64": 302, "syncfs": 306, "setns": 308, "sched_setattr": 314, "sched_getattr": 315,
         "renameat2": 316, "seccomp": 317, "bpf": 321, "execveat": 322,
     },
     "aarch64": {
@@ -28,7 +28,7 @@ _SYSCALLS: dict[str, dict[str, int]] = {
         "ioprio_set": 30, "ioprio_get": 31, "umount2": 39, "mount": 40, "pivot_root": 41, "fstatfs": 44,
         "capget": 90, "capset": 91, "personality": 92, "unshare": 97, "ptrace": 117, "sethostname": 161,
         "setdomainname": 162, "prctl": 167, "gettid": 178, "keyctl": 219, "set_mempolicy": 237,
-        "prlimit64": 261, "setns": 268, "sched_setattr": 274, "sched_getattr": 275, "renameat2": 276,
+        "prlimit64": 261, "syncfs": 267, "setns": 268, "sched_setattr": 274, "sched_getattr": 275, "renameat2": 276,
         "seccomp": 277, "bpf": 280, "execveat": 281,
     },
 }  # fmt: skip

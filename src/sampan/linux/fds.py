@@ -105,3 +105,8 @@ def sealed_memfd(name: str, content: bytes) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def syncfs(fd: int) -> None:
+    """Write everything of the file system that holds `fd` to its disk, and wait for it. syncfs(2)."""
+    call("syncfs", fd)
