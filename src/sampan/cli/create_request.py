@@ -91,9 +91,8 @@ FLAGS = (
     Flag("volumes-from", "list", "Mount volumes from the specified container(s)"),
     Flag("workdir w", help="Working directory inside the container"),
 )
-_PORT = re.compile(
-    r"^(?:(?:\[(?P<ip6>[^\]]+)\]|(?P<ip>\d+(?:\.\d+){3})):)?(?:(?P<host>\d*(?:-\d+)?):)?(?P<cont>\d+(?:-\d+)?)(?:/(?P<proto>\w+))?$"
-)
+# Compiled only when a port is published: it costs as much as the rest of this module.
+_PORT = r"^(?:(?:\[(?P<ip6>[^\]]+)\]|(?P<ip>\d+(?:\.\d+){3})):)?(?:(?P<host>\d*(?:-\d+)?):)?(?P<cont>\d+(?:-\d+)?)(?:/(?P<proto>\w+))?$"
 
 
 def environment(options: Options) -> list[str]:
@@ -132,7 +131,7 @@ def ports(publish: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     exposed: dict[str, Any] = {}
     bindings: dict[str, Any] = {}
     for word in publish:
-        match = _PORT.match(word)
+        match = re.match(_PORT, word)
         if not match:
             raise UsageError(f'invalid argument "{word}" for "-p, --publish" flag: invalid containerPort: {word}')
         inside = _range(match["cont"])
