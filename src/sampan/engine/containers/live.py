@@ -1,0 +1,88 @@
+"""Live handles of containers: locks, waiters, streams that wait for a task, timers. Nothing here survives a restart.
+
+Keyed by container id; an entry is made at first use and dropped when the container is removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sampan.containerd.services import TaskExit
+
+Condition = Literal["not-running", "next-exit", "removed"]
+
+
+@dataclass(slots=True)
+class Attachment:
+    """Streams that a client opened before the task exists: handed over between `tasks.create` and `tasks.start`.
+
+    `stdout` and `stderr` are write ends that `start` passes on and closes; `stdin` is answered with the fd to write
+    input to, or an exception when the start failed."""
+
+    stdout: int | None
+    stderr: int | None
+    wants_stdin: bool
+    stdin: asyncio.Future[int | None]
+
+
+@dataclass(slots=True)
+class Live:
+    """`starting` is true between `tasks.create` and the commit of "running"; an exit in between waits in
+    `early_exit`. `stopping`: a stop or kill asked for this exit, so a restart policy must not undo it."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiters: list[tuple[Condition, asyncio.Future[tuple[int, str]]]] = field(default_factory=list)
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
+    attachments: list[Attachment] = field(default_factory=list)
+    execs: set[str] = field(default_factory=set)
+    starting: bool = False
+    early_exit: TaskExit | None = None
+    stopping: bool = False
+    removing: bool = False
+    restart_delay: float = 0.0
+    restart_timer: asyncio.TimerHandle | None = None
+    teardown: asyncio.Task[None] | None = None
+    health: asyncio.Task[None] | None = None
+    log_ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def answer(self, status: int, error: str = "", *, removed: bool = False) -> None:
+        """Give every waiter whose condition is met its result."""
+        kept = []
+        for condition, future in self.waiters:
+            if condition == "removed" and not removed:
+                kept.append((condition, future))
+            elif not future.done():
+                future.set_result((status, error))
+        self.waiters = kept
+
+
+class LiveTable:
+    def __init__(self) -> None:
+        self._entries: dict[str, Live] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    def of(self, container_id: str) -> Live:
+        entry = self._entries.get(container_id)
+        if entry is None:
+            entry = self._entries[container_id] = Live()
+        return entry
+
+    def drop(self, container_id: str) -> None:
+        self._entries.pop(container_id, None)
+
+    def __iter__(self) -> Iterator[tuple[str, Live]]:
+        return iter(list(self._entries.items()))
+
+    def keep(self, task: asyncio.Task[None]) -> asyncio.Task[None]:
+        """Hold a background task until it ends: the loop itself keeps only weak references."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def settle(self) -> None:
+        """Wait for every teardown that is under way: what they hold (ports, addresses) is free afterwards."""
+        while pending := [task for task in self._background if task is not asyncio.current_task()]:
+            await asyncio.wait(pending)

@@ -1,0 +1,86 @@
+"""Who a process runs as: Docker's --user and --group-add against the container's own passwd and group files. Pure.
+
+Source: passwd(5), group(5); the rules are those of runc's GetExecUser, which Docker uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sampan.errors import InvalidArgument
+
+MAX_ID = 2**31 - 1
+MAX_FILE = 1 << 20
+"""Bytes of a container's passwd or group file that are read: the file belongs to whoever made the image."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def resolve(text: str, passwd: bytes, group: bytes, extra_groups: Sequence[str] = ()) -> User:
+    """`text` is "", "user", "uid", "user:group" and so on. InvalidArgument
+    `unable to find user x: no matching entries in passwd file`, likewise for a group."""
+    user_part, _, group_part = text.partition(":")
+    wanted_uid = _number(user_part)
+    uid, gid, home, name = 0, 0, "/", ""
+    for entry in _lines(passwd, 7):
+        matches = (
+            int(entry[2]) == (wanted_uid or 0) if not user_part or wanted_uid is not None else (entry[0] == user_part)
+        )
+        if matches:
+            name, uid, gid, home = entry[0], int(entry[2]), int(entry[3]), entry[5] or "/"
+            break
+    else:
+        if wanted_uid is not None:
+            uid = _checked(wanted_uid)
+        elif user_part:
+            raise InvalidArgument(f"unable to find user {user_part}: no matching entries in passwd file")
+    groups: list[int] = []
+    if group_part:
+        gid = _find_group(group_part, group)
+    elif name:
+        groups = [int(entry[2]) for entry in _lines(group, 4) if name in entry[3].split(",")]
+    extra = [_find_group(wanted, group) for wanted in extra_groups]
+    # The primary group is listed too, since a process could otherwise drop it by setgroups(2) rules of a setgid
+    # program and reach what the group is denied (CVE-2022-36109).
+    return User(uid, gid, tuple(dict.fromkeys([gid, *groups, *extra])), home)
+
+
+def _find_group(wanted: str, group: bytes) -> int:
+    number = _number(wanted)
+    for entry in _lines(group, 4):
+        if (int(entry[2]) == number) if number is not None else entry[0] == wanted:
+            return int(entry[2])
+    if number is None:
+        raise InvalidArgument(f"unable to find group {wanted}: no matching entries in group file")
+    return _checked(number)
+
+
+def _lines(data: bytes, fields: int) -> Iterator[list[str]]:
+    """Entries with numeric ids; anything else in the file is skipped, as libc does."""
+    for line in data[:MAX_FILE].decode("utf-8", "surrogateescape").splitlines():
+        if not line or line.startswith("#"):
+            continue
+        entry = line.split(":")
+        entry += [""] * (fields - len(entry))
+        if _number(entry[2]) is None or (fields == 7 and _number(entry[3]) is None):
+            continue
+        if int(entry[2]) > MAX_ID:
+            continue
+        yield entry
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
+
+
+def _checked(number: int) -> int:
+    if not 0 <= number <= MAX_ID:
+        raise InvalidArgument(f"uids and gids must be in range 0-{MAX_ID}")
+    return number
