@@ -22,15 +22,34 @@ DEFAULT_POOLS: tuple[tuple[str, int], ...] = (
 )
 """Docker's own private pools: (base, prefix length of each network cut from it)."""
 
+PREDEFINED = ("bridge", "host", "none")
+
+DEFAULT_BRIDGE = "sampan0"
+DEFAULT_BIP = "172.30.0.1/16"
+
+OPTION_BRIDGE_NAME = "com.docker.network.bridge.name"
+OPTION_DEFAULT_BRIDGE = "com.docker.network.bridge.default_bridge"
+OPTION_ICC = "com.docker.network.bridge.enable_icc"
+OPTION_MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+OPTION_HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
+OPTION_MTU = "com.docker.network.driver.mtu"
+
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the room. `bip` is the default bridge's address with its prefix length."""
+    """Settings of the room, in the words of the daemon's flags; "" takes the default.
 
-    bridge: str = "sampan0"
-    bip: str = "172.30.0.1/16"
+    `bridge` "none" leaves the default bridge out. `bip` is the default bridge's address with its prefix length,
+    `fixed_cidr` the part of its subnet that containers get. `iptables` off leaves the firewall alone."""
+
+    bridge: str = ""
+    bip: str = ""
+    fixed_cidr: str = ""
     mtu: int = 1500
     pools: tuple[tuple[str, int], ...] = DEFAULT_POOLS
     ip_forward: bool = True
+    ip_masq: bool = True
+    icc: bool = True
+    iptables: bool = True
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +71,21 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     ipam_options: Mapping[str, str] = {}
     reserved: Mapping[str, str] = {}
     """IPAM auxiliary addresses: name to an address never given out."""
-    configured_ipam: bool = True
-    """False when the client asked for no pool of its own (shown in inspect all the same)."""
+    user_pool: bool = False
+    """The client chose the subnet itself; only then may it choose addresses."""
 
     @property
     def prefix_len(self) -> int:
         return int(self.subnet.rpartition("/")[2] or 0)
+
+    @property
+    def predefined(self) -> bool:
+        """One of the three that exist from the start and cannot be removed."""
+        return self.name in PREDEFINED
+
+    def allows(self, option: str) -> bool:
+        """A boolean driver option that is on unless it is switched off."""
+        return self.options.get(option, "true").lower() not in ("false", "0", "f")
 
 
 class ContainerNetworking(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,8 +130,23 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     mac_address: str
     link: str
     ifname: str
+    mtu: int = 1500
+    priority: int = 0
     aliases: Sequence[str] = ()
-    default_route: bool = False
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """The network stack of a started container. `joined` names the container whose stack it shares, when it does;
+    `netns_path` is what inspect reports as SandboxKey. `gateway_endpoint` is the id of the endpoint that gives the way
+    out, to which the published ports lead; "" without one."""
+
+    id: str
+    container_id: str
+    kind: Kind
+    joined: str = ""
+    netns_path: str = ""
+    gateway_endpoint: str = ""
+    publications: Sequence[Publication] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,7 +154,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` tells the spec planner what to do: "bridge" and "none" need a netns of their own, "host" none,
     "container" that of another (`joined`, a container name or id). `hosts` are the container's own lines of
-    /etc/hosts: (address, names)."""
+    /etc/hosts: (address, names). `user_defined` says that a network other than the default bridge is joined."""
 
     container_id: str
     kind: Kind
