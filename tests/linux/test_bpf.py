@@ -56,9 +56,7 @@ def open_null_inside(cgroup: int) -> int | None:
     return 0
 
 
-def test_an_attached_program_decides_about_devices(
-    in_child: InChild, cgroup: int, programs: tuple[int, int]
-) -> None:
+def test_an_attached_program_decides_about_devices(in_child: InChild, cgroup: int, programs: tuple[int, int]) -> None:
     refuse, allow = programs
     assert in_child(open_null_inside, cgroup) == 0
     bpf.attach_device(cgroup, refuse)

@@ -23,7 +23,7 @@ def found() -> list[cgroupfs.Hierarchy]:
 @pytest.fixture(params=["pids", "freezer", "name=systemd", ""])
 def own(request: pytest.FixtureRequest) -> Iterator[int]:
     """A new cgroup below our own in one hierarchy."""
-    hierarchy = next((h for h in found() if request.param in h.keys()), None)
+    hierarchy = next((h for h in found() if request.param in h.labels()), None)
     if hierarchy is None:
         pytest.skip(f"no hierarchy {request.param!r} is mounted")
     parent = cgroupfs.open_cgroup(hierarchy.directory(cgroupfs.paths()[request.param]))
@@ -53,11 +53,11 @@ def reaped(pidfd: int) -> int:
 
 
 def test_every_cgroup_of_this_process_lies_in_a_hierarchy_that_was_found() -> None:
-    keys = {key for hierarchy in found() for key in hierarchy.keys()}
+    keys = {key for hierarchy in found() for key in hierarchy.labels()}
     mounted = {key for key in cgroupfs.paths() if key in keys}
     assert mounted
     for hierarchy in found():
-        for key in hierarchy.keys():
+        for key in hierarchy.labels():
             directory = hierarchy.directory(cgroupfs.paths()[key])
             fd = cgroupfs.open_cgroup(directory)
             assert os.getpid() in cgroupfs.processes(fd)

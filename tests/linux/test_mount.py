@@ -50,7 +50,12 @@ def test_mount_binds_remounts_read_only_and_unmounts(in_mntns: InChild, tmp_path
 def test_a_tmpfs_is_made_by_descriptors_and_appears_where_it_is_moved(in_mntns: InChild, tmp_path: Path) -> None:
     def work() -> tuple[str, str, str, str, int]:
         attributes = abi.MOUNT_ATTR_NOSUID | abi.MOUNT_ATTR_NODEV | abi.MOUNT_ATTR_NOEXEC
-        options: list[tuple[str, str | None]] = [("source", "shm"), ("size", "64k"), ("mode", "1700"), ("nr_inodes", "9")]
+        options: list[tuple[str, str | None]] = [
+            ("source", "shm"),
+            ("size", "64k"),
+            ("mode", "1700"),
+            ("nr_inodes", "9"),
+        ]
         detached = mount.new_mount("tmpfs", options, attributes)
         target = os.open(tmp_path, os.O_PATH)
         mount.move_mount(detached, "", target, "")

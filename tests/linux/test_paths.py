@@ -139,7 +139,8 @@ def test_a_file_is_made_where_nothing_stands_and_left_where_something_does(rootf
     fd = paths.create_file_in_root(rootfd, "/etc/conf.d/new.conf")
     assert stat.S_ISREG(os.fstat(fd).st_mode)
     assert where(fd) == f"{rootfs}/etc/conf.d/new.conf"
-    assert content(paths.reopen(held := paths.create_file_in_root(rootfd, "/etc/passwd"), os.O_RDONLY)) == "inside"
+    held = paths.create_file_in_root(rootfd, "/etc/passwd")
+    assert content(paths.reopen(held, os.O_RDONLY)) == "inside"
     os.close(held)
     assert where(paths.create_file_in_root(rootfd, "/etc")) == f"{rootfs}/etc"
 
@@ -201,7 +202,11 @@ def test_a_link_behind_a_descriptor_is_read(rootfs: Path, rootfd: int) -> None:
 
 
 def test_the_type_of_a_file_system_is_the_kernels_magic() -> None:
-    for path, magic in (("/proc", abi.PROC_SUPER_MAGIC), ("/sys", abi.SYSFS_MAGIC), ("/dev/pts", abi.DEVPTS_SUPER_MAGIC)):
+    for path, magic in (
+        ("/proc", abi.PROC_SUPER_MAGIC),
+        ("/sys", abi.SYSFS_MAGIC),
+        ("/dev/pts", abi.DEVPTS_SUPER_MAGIC),
+    ):
         fd = os.open(path, os.O_PATH)
         assert paths.fstatfs_type(fd) == magic
         os.close(fd)

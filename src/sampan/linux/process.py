@@ -58,9 +58,7 @@ def clone3(flags: int, cgroup_fd: int | None = None, exit_signal: int = abi.SIGC
     if child_tid:
         flags |= abi.CLONE_CHILD_SETTID | abi.CLONE_CHILD_CLEARTID
     # safe because the module keeps _pidfd_word alive and no other thread exists to use it meanwhile.
-    args = _CLONE_ARGS.pack(
-        flags, address(_pidfd_word), child_tid, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd or 0
-    )
+    args = _CLONE_ARGS.pack(flags, address(_pidfd_word), child_tid, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd or 0)
     # safe because the caller is single-threaded, so no lock of libc or of Python is held by a thread that the
     # child lacks; the address space is copied, so the child goes on on its own copy of this very stack; and
     # the hooks are the ones that os.fork runs around fork(2).
