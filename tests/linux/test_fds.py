@@ -65,3 +65,11 @@ def test_a_sealed_memfd_holds_its_content_for_good() -> None:
                 attempt()
             assert refused.value.errno == errno.EPERM
         assert os.readlink(f"/proc/self/fd/{owned.fd}").startswith("/memfd:sealed")
+
+
+def test_syncfs_writes_a_file_system_and_refuses_what_is_none() -> None:
+    with fds.OwnedFd(os.open("/tmp", os.O_RDONLY)) as owned:
+        fds.syncfs(owned.fd)
+    with pytest.raises(OSError) as refused:
+        fds.syncfs(-1)
+    assert refused.value.errno == errno.EBADF
