@@ -27,6 +27,11 @@ connection that said `subscribe`. File descriptors travel by SCM_RIGHTS with the
 at most MAX_PACKET bytes; what may be larger (the spec, an exec's process) is a file in the bundle, named by path.
 A failure is {"id": n, "error": {"kind": K, "message": M}} with K a class name of `sampan.errors`.
 
+An answer that would be too large comes in several packets of the same id, all but the last with "more": true in
+"ok"; their lists are to be joined. `list` also tells once, as exec_exits, the exits of execs that nobody was
+subscribed for when they happened. A failed start or exec is told by its error alone: no exit event follows.
+What cannot be read as a call is answered with "id": null.
+
 The tables below are the whole vocabulary: name -> {field: meaning}. A "?" ends an optional field.
 """
 
@@ -91,8 +96,34 @@ RESULTS: dict[str, dict[str, str]] = {
     "list": {
         "tasks": 'list of {"container", "pid", "status": created|running|paused|stopped, "exit": exit object or '
         'null, "execs": [ids]}',
+        "exec_exits": "list of exit objects with an exec id that happened while nobody was subscribed; told once",
+        "more?": "true: another packet of this answer follows",
     },
 }
+
+TYPES: dict[str, type] = {
+    "version": int,
+    "container": str,
+    "bundle": str,
+    "root": str,
+    "runtime": str,
+    "rootfs": list,
+    "terminal": bool,
+    "stdin": bool,
+    "stdin_once": bool,
+    "log": dict,
+    "console_size": list,
+    "exec": str,
+    "process": str,
+    "stdout": bool,
+    "stderr": bool,
+    "height": int,
+    "width": int,
+    "signal": int,
+    "all": bool,
+    "resources": dict,
+}
+"""The JSON type of each field of a call; an optional field may also be null."""
 
 EVENTS: dict[str, dict[str, str]] = {
     "exit": {

@@ -1,0 +1,33 @@
+"""`python -I -S .../sampan/keeper/__main__.py DIRECTORY READY_FD`: become a keeper, detached from who started it.
+
+DIRECTORY is `<state>/keeper/<n>`; a line is written to READY_FD once the socket answers, and nothing when it never will
+(the reason is on stderr).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main(argv: list[str]) -> None:
+    """Start up in the order of what must not come later: path, seal, detach, imports, serve."""
+    directory, ready_fd = argv[1], int(argv[2])
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    # Two generations away from sampand, which need not collect a keeper that dies. Safe because there is one thread.
+    if os.fork():
+        os._exit(0)
+    os.chdir("/")
+    os.umask(0o022)
+
+    from sampan.keeper import library, serve
+
+    def ready() -> None:
+        os.write(ready_fd, b"ready\n")
+        os.close(ready_fd)
+
+    serve.run(directory, library.Library(), ready)
+
+
+if __name__ == "__main__":
+    main(sys.argv)

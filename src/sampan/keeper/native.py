@@ -1,0 +1,274 @@
+"""The driver for sampan's own runtime: its functions, called in this process, and its conversations, on the loop."""
+
+from __future__ import annotations
+
+from signal import SIGKILL, pidfd_send_signal
+
+from sampan import errors
+from sampan.keeper.loop import READ
+from sampan.linux import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Protocol
+
+    from sampan.keeper.janitor import Janitor
+    from sampan.keeper.loop import Loop
+    from sampan.keeper.reaper import Reaper
+    from sampan.keeper.task import Done, Process, Task
+
+    class Launch(Protocol):
+        """The runtime's conversation with a process that it has cloned."""
+
+        pid: int
+        pidfd: int
+        channel: int
+        state: dict[str, Any]
+
+        def step(self) -> tuple[Any, ...] | None: ...
+        def proceed(self) -> None: ...
+        def close(self) -> None: ...
+
+    class Runtime(Protocol):
+        """What the keeper asks of the runtime; `sampan.keeper.library` is the real one."""
+
+        def launch(
+            self,
+            spec: dict[str, Any],
+            *,
+            container_id: str,
+            bundle: str,
+            root: str,
+            rootfs_mounts: list[dict[str, Any]],
+            stdio: tuple[int, int, int] | None,
+            terminal: bool,
+            console_size: Sequence[int] | None,
+        ) -> Launch: ...
+        def launch_exec(
+            self,
+            state: dict[str, Any],
+            process: dict[str, Any],
+            *,
+            stdio: tuple[int, int, int] | None,
+            terminal: bool,
+            console_size: Sequence[int] | None,
+        ) -> Launch: ...
+        def kill(self, state: dict[str, Any], number: int, everything: bool) -> None: ...
+        def pause(self, state: dict[str, Any]) -> None: ...
+        def resume(self, state: dict[str, Any]) -> None: ...
+        def update(self, state: dict[str, Any], resources: dict[str, Any]) -> None: ...
+        def stats(self, state: dict[str, Any]) -> dict[str, Any]: ...
+        def pids(self, state: dict[str, Any]) -> list[int]: ...
+        def delete(self, root: str, container_id: str, state: dict[str, Any] | None) -> None: ...
+        def load(self, root: str, container_id: str) -> dict[str, Any] | None: ...
+
+
+class Conversation:
+    """One process from its clone to its execve; afterwards it only waits for the end.
+
+    cloned --console--> cloned --ready--> waiting --proceed--> going --running--> over
+             \\------------ failed ------------/------ failed ------/
+    """
+
+    def __init__(self, driver: Native, child: Process, launch: Launch, done: Done) -> None:
+        self.phase = "cloned"
+        self.launch = launch
+        self._driver = driver
+        self._child = child
+        self._done: Done | None = done
+        self._failure: Exception | None = None
+        self._open = True
+        child.pid, child.pidfd = launch.pid, launch.pidfd
+        driver.reaper.watch(launch.pid, launch.pidfd, self._gone)
+        driver.loop.add(launch.channel, READ, self._readable)
+
+    def proceed(self, done: Done | None) -> None:
+        """Let it execute its program; `done` (or the one still waiting) is told whether it did."""
+        self.phase = "going"
+        if done is not None:
+            self._done = done
+        self.launch.proceed()
+
+    def _readable(self, mask: int) -> None:
+        while self._open:
+            event = self.launch.step()
+            if event is None:
+                return
+            self._handle(event)
+
+    def _handle(self, event: tuple[Any, ...]) -> None:
+        child = self._child
+        kind = event[0]
+        if kind == "console":
+            child.streams.console(event[1])
+        elif kind == "ready" and child.exec_id:
+            self.proceed(None)
+        elif kind == "ready":
+            self.phase = "waiting"
+            task = child.task
+            task.state = self.launch.state
+            # While somebody holds the mount namespace, init's exit does not have to unmount it first.
+            task.mntns = procfs.open_namespace(child.pid, "mount")
+            self._answer(None)
+        elif kind == "running":
+            self.phase = "over"
+            self._close()
+            self._answer(None)
+        elif kind == "failed":
+            self._fail(event[1], event[2])
+
+    def _fail(self, kind: str, message: str) -> None:
+        self._failure = failure(kind, message)
+        self._close()
+        try:
+            pidfd_send_signal(self._child.pidfd, SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended by itself
+
+    def _gone(self, status: int) -> None:
+        if self._open:
+            self._readable(0)
+        if self._open and self.phase != "waiting":
+            self._failure = errors.Error(f"container process ended before it ran its program (status {status})")
+        self._close()
+        failed, child = self._failure, self._child
+        if failed is None:
+            self._driver.exited(child, status)
+        elif child.exec_id:
+            self._answer(failed)
+        elif self.phase == "going":
+            self._driver.exited(child, status)
+            self._answer(failed)
+        else:
+            self._driver.forget(child.task, self.launch.state)
+            self._answer(failed)
+
+    def _answer(self, error: Exception | None) -> None:
+        done, self._done = self._done, None
+        if done is not None:
+            done(error, {})
+
+    def _close(self) -> None:
+        if self._open:
+            self._open = False
+            self._driver.loop.remove(self.launch.channel)
+            self.launch.close()
+
+
+class Native:
+    """Drives our runtime. `exited(process, status)` is the forker's."""
+
+    def __init__(
+        self, loop: Loop, reaper: Reaper, janitor: Janitor, runtime: Runtime, exited: Callable[[Process, int], None]
+    ) -> None:
+        self.loop = loop
+        self.reaper = reaper
+        self.exited = exited
+        self._janitor = janitor
+        self._runtime = runtime
+        self._conversations: dict[str, Conversation] = {}
+
+    def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
+        streams = task.init.streams
+        stdio = None if streams.terminal else streams.open_pipes(*owner(spec.get("process"), spec))
+        try:
+            launch = self._runtime.launch(
+                spec,
+                container_id=task.id,
+                bundle=task.bundle,
+                root=task.root,
+                rootfs_mounts=task.rootfs,
+                stdio=stdio,
+                terminal=streams.terminal,
+                console_size=console_size,
+            )
+        finally:
+            streams.close_child()
+        self._conversations[task.id] = Conversation(self, task.init, launch, done)
+
+    def start(self, task: Task, done: Done) -> None:
+        self._conversations[task.id].proceed(done)
+
+    def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
+        streams = child.streams
+        state = child.task.state
+        stdio = None if streams.terminal else streams.open_pipes(*owner(process, state.get("config") or {}))
+        try:
+            launch = self._runtime.launch_exec(
+                state, process, stdio=stdio, terminal=streams.terminal, console_size=console_size
+            )
+        finally:
+            streams.close_child()
+        Conversation(self, child, launch, done)
+
+    def kill(self, task: Task, number: int, everything: bool, done: Done) -> None:
+        self._runtime.kill(task.state, number, everything)
+        done(None, {})
+
+    def pause(self, task: Task, done: Done) -> None:
+        self._runtime.pause(task.state)
+        done(None, {})
+
+    def resume(self, task: Task, done: Done) -> None:
+        self._runtime.resume(task.state)
+        done(None, {})
+
+    def update(self, task: Task, resources: dict[str, Any], done: Done) -> None:
+        self._runtime.update(task.state, resources)
+        done(None, {})
+
+    def stats(self, task: Task, done: Done) -> None:
+        done(None, {"data": self._runtime.stats(task.state)})
+
+    def pids(self, task: Task, done: Done) -> None:
+        done(None, {"pids": self._runtime.pids(task.state)})
+
+    def delete(self, task: Task, done: Done) -> None:
+        self.forget(task, task.state)
+        done(None, {})
+
+    def adopt(self, task: Task) -> None:
+        task.state = self._runtime.load(task.root, task.id)
+        if task.state is not None:
+            try:
+                self._runtime.kill(task.state, SIGKILL, True)
+            except (OSError, errors.Error):
+                pass  # nothing of it is left, which is what was wanted
+
+    def forget(self, task: Task, state: dict[str, Any] | None) -> None:
+        """Remove what the runtime made for a container whose init has been reaped."""
+        self._conversations.pop(task.id, None)
+        if task.mntns >= 0:
+            mntns, task.mntns = task.mntns, -1
+            self._janitor.close_soon(mntns)
+        self._runtime.delete(task.root, task.id, state)
+
+
+def owner(process: dict[str, Any] | None, spec: dict[str, Any]) -> tuple[int, int]:
+    """The host's (uid, gid) of a runtime-spec `process.user`, through the id maps of the spec's user namespace."""
+    user = (process or {}).get("user") or {}
+    linux = spec.get("linux") or {}
+    return (
+        to_host(user.get("uid", 0), linux.get("uidMappings")),
+        to_host(user.get("gid", 0), linux.get("gidMappings")),
+    )
+
+
+def to_host(number: int, mappings: list[dict[str, int]] | None) -> int:
+    """A container's id as the host's, by runtime-spec mappings; itself without any, 0 when it is not mapped."""
+    if not mappings:
+        return number
+    for mapping in mappings:
+        first = mapping["containerID"]
+        if first <= number < first + mapping["size"]:
+            return mapping["hostID"] + number - first
+    return 0
+
+
+def failure(kind: str, message: str) -> Exception:
+    """The error of `sampan.errors` with that class name; Error for any other name."""
+    found = getattr(errors, kind, None)
+    if isinstance(found, type) and issubclass(found, errors.Error):
+        return found(message)
+    return errors.Error(message)

@@ -1,0 +1,148 @@
+"""A runtime without namespaces, for tests of the keeper: it forks and executes, and keeps runc's conversation.
+
+It passes the same suite as the real one (`tests/linux/test_keeper_tasks.py`). A "container" here is a process group
+on the host; its cgroup is the list of processes in its session.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
+
+import fcntl
+import pty
+import termios
+
+
+class FakeLaunch:
+    def __init__(self, process: dict, stdio, terminal: bool, state: dict) -> None:
+        ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
+        master = slave = -1
+        if terminal:
+            master, slave = pty.openpty()
+            os.set_inheritable(master, False)
+            stdio = (slave, slave, slave)
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                self._child(process, stdio, terminal, theirs)
+            finally:
+                os._exit(1)
+        theirs.close()
+        if terminal:
+            os.close(slave)
+        self.pidfd = os.pidfd_open(self.pid)
+        self._socket = ours
+        ours.setblocking(False)
+        self.channel = ours.fileno()
+        self._waiting = [("console", master)] if terminal else []
+        self.state = {**state, "init_process_pid": self.pid}
+
+    def _child(self, process, stdio, terminal, channel) -> None:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        for target, fd in enumerate(stdio):
+            os.dup2(fd, target)
+        if terminal:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        if process["args"][0] == "die-early":
+            channel.send(b"failed:process refused")
+            os._exit(1)
+        if process["args"][0] == "die-silently":
+            os._exit(9)
+        channel.send(b"ready")
+        if channel.recv(16) != b"go":
+            os._exit(1)
+        for number in range(3, channel.fileno()):
+            try:
+                os.close(number)
+            except OSError:
+                pass
+        try:
+            os.execvpe(process["args"][0], process["args"], {"PATH": os.environ.get("PATH", "/bin:/usr/bin")})
+        except OSError as error:
+            channel.send(f'failed:exec: "{process["args"][0]}": {error.strerror}'.encode())
+            os._exit(127)
+
+    def step(self):
+        if self._waiting:
+            return self._waiting.pop(0)
+        try:
+            data = self._socket.recv(4096)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            data = b""
+        if data == b"ready":
+            return ("ready",)
+        if data.startswith(b"failed:"):
+            return ("failed", "Error", data[7:].decode())
+        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if result is not None and result.si_status == 9 and not self._said_go:
+            return ("failed", "Error", "init ended early")
+        return ("running",)
+
+    _said_go = False
+
+    def proceed(self) -> None:
+        self._said_go = True
+        self._socket.send(b"go")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class FakeRuntime:
+    def launch(self, spec, *, container_id, bundle, root, rootfs_mounts, stdio, terminal, console_size):
+        return FakeLaunch(spec["process"], stdio, terminal, {"id": container_id, "config": spec})
+
+    def launch_exec(self, state, process, *, stdio, terminal, console_size):
+        return FakeLaunch(process, stdio, terminal, state)
+
+    def kill(self, state, number, everything):
+        pid = state["init_process_pid"]
+        os.killpg(pid, number) if everything else os.kill(pid, number)
+
+    def pause(self, state):
+        os.killpg(state["init_process_pid"], signal.SIGSTOP)
+
+    def resume(self, state):
+        os.killpg(state["init_process_pid"], signal.SIGCONT)
+
+    def update(self, state, resources):
+        state["resources"] = resources
+
+    def stats(self, state):
+        return {"pids": {"current": len(self.pids(state))}, "resources": state.get("resources")}
+
+    def pids(self, state):
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    if os.getsid(int(name)) == state["init_process_pid"]:
+                        found.append(int(name))
+                except ProcessLookupError:
+                    pass
+        return found
+
+    def delete(self, root, container_id, state):
+        pass
+
+    def load(self, root, container_id):
+        return None
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.abspath(__file__).split("/tests/")[0] + "/src")
+    if os.fork():
+        os._exit(0)
+    from sampan.keeper import serve
+
+    def ready() -> None:
+        os.write(int(sys.argv[2]), b"ready\n")
+        os.close(int(sys.argv[2]))
+
+    serve.run(sys.argv[1], FakeRuntime(), ready)
