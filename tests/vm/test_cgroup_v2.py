@@ -1,0 +1,28 @@
+"""The kernel tests pass on a host of another kind too: Debian 12's own kernel with cgroup v2 alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import leave_out
+from tests.vm import small_machine
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("qemu-system-x86_64", "cpio", "busybox", "mkfs.ext4")]
+
+PATIENCE_S = 900
+
+
+def test_the_bindings_and_the_runtime_pass_on_pure_cgroup_v2(tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        leave_out("the small machine is x86-64's")
+    command = "python3 -m pytest -q --color=no -p no:cacheprovider tests/linux"
+    status, text = small_machine.run(str(tmp_path), command, PATIENCE_S)
+    print(text)
+    counts = re.search(r"(\d+) passed", text)
+    assert status == 0
+    assert counts is not None
+    assert int(counts[1]) > 50
