@@ -233,8 +233,6 @@ PR_CAP_AMBIENT_IS_SET = 1
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_LOWER = 3
 PR_CAP_AMBIENT_CLEAR_ALL = 4
-PR_SET_VMA = 0x53564D41
-PR_SET_IO_FLUSHER = 57
 
 # getrlimit(2), asm-generic numbering (x86_64 and aarch64 alike), under the names that the OCI spec uses.
 RLIM_INFINITY = (1 << 64) - 1

@@ -241,6 +241,9 @@ def remove_tree(parentfd: int, name: str) -> None:
 
     Errors: OSError EBUSY while a process is left, which may last some ms after its exit on v1.
     """
+    # Nearly every cgroup is a leaf by now, and rmdir alone says so: one call instead of six on the way of an exit.
+    if _rmdir(parentfd, name):
+        return
     try:
         here = open_below(parentfd, name)
     except FileNotFoundError:
@@ -250,9 +253,18 @@ def remove_tree(parentfd: int, name: str) -> None:
             remove_tree(here, child)
     finally:
         os.close(here)
+    if not _rmdir(parentfd, name):
+        raise failure("rmdir", errno.EBUSY, f"{fd_path(parentfd)}/{name}")
+
+
+def _rmdir(parentfd: int, name: str) -> bool:
+    """Remove one cgroup, gone being as good; False while it has processes or cgroups in it."""
     try:
         os.rmdir(name, dir_fd=parentfd)
     except FileNotFoundError:
         pass
     except OSError as error:
+        if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
+            return False
         raise failure("rmdir", error.errno or 0, f"{fd_path(parentfd)}/{name}") from None
+    return True

@@ -131,11 +131,6 @@ def set_name(name: str) -> None:
     call("prctl", abi.PR_SET_NAME, cstring("prctl", name))
 
 
-def set_io_flusher(flusher: bool) -> None:
-    """Mark this process as one that writeback depends on. PR_SET_IO_FLUSHER, needs CAP_SYS_RESOURCE."""
-    prctl(abi.PR_SET_IO_FLUSHER, int(flusher))
-
-
 def sethostname(name: str) -> None:
     """Set the UTS namespace's host name, at most 64 bytes. sethostname(2)."""
     data = cstring("sethostname", name)
