@@ -112,7 +112,8 @@ class Terminal:
             raw = os.read(self._master, 65536)
         except OSError:  # EIO: the last holder of the other end closed it
             return False
-        self.screen += raw.decode(errors="replace")
+        # busybox asks where the cursor is; not answering is allowed, and the question is not text
+        self.screen += raw.decode(errors="replace").replace("\x1b[6n", "")
         return bool(raw)
 
     def expect(self, pattern: str, within: float = 20) -> re.Match[str]:

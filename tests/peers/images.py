@@ -190,13 +190,13 @@ def layered_entries() -> list[list[Entry]]:
          directory("data/opaque"), Entry("data/opaque/hidden", content=b"gone"),
          directory("data/tree"), directory("data/tree/deep"), Entry("data/tree/deep/leaf", content=b"gone"),
          directory("data/becomes-file"), Entry("data/becomes-file/x", content=b"gone"),
-         Entry("data/becomes-directory", content=b"gone"), Entry("data/linked", content=b"linked")],
+         Entry("data/becomes-directory", content=b"gone"), Entry("data/linked", content=b"linked"),
+         hardlink("data/hardlink", "data/linked")],
         [Entry("data/.wh.deleted"), Entry("data/replaced", content=b"new", mode=0o600, uid=1000, gid=1000)],
         [directory("data/opaque"), Entry("data/opaque/.wh..wh..opq"), Entry("data/opaque/shown", content=b"shown")],
         [Entry("data/.wh.tree")],
         [Entry("data/becomes-file", content=b"file")],
-        [directory("data/becomes-directory"), Entry("data/becomes-directory/y", content=b"y"),
-         hardlink("data/hardlink", "data/linked")],
+        [directory("data/becomes-directory"), Entry("data/becomes-directory/y", content=b"y")],
     ]  # fmt: skip
     layers += [[directory("data"), Entry(f"data/layer-{i:02}", content=str(i).encode())] for i in range(34)]
     return layers

@@ -54,7 +54,7 @@ mkdir -p /run/containerd "$2/etc-docker"
 mount -t tmpfs -o mode=711 run_containerd /run/containerd
 printf '127.0.0.1 localhost\\n{REGISTRY_ADDRESS} {REGISTRY_NAME}\\n' > "$2/hosts"
 mount --bind "$2/hosts" /etc/hosts
-printf 'nameserver {OUTSIDE_ADDRESS}\\n' > "$2/resolv.conf"
+printf 'nameserver {OUTSIDE_ADDRESS}\\noptions timeout:1 attempts:1\\n' > "$2/resolv.conf"
 mount --bind "$2/resolv.conf" "$(readlink -f /etc/resolv.conf)"
 if [ -d /etc/docker ]; then mount --bind "$2/etc-docker" /etc/docker; fi
 ip link set lo up

@@ -186,7 +186,7 @@ class FaultyFront(_Server):
     """A registry front that breaks the transfers it is told to: see `faults`, a table digest → kind.
 
     cut      the connection ends after half the bytes, the first time
-    corrupt  the last byte is another one, every time
+    corrupt  one byte is another one, every time; of a JSON document one that leaves it a JSON document
     """
 
     def __init__(self, machine: Machine, behind: Registry) -> None:
@@ -208,13 +208,16 @@ class FaultyFront(_Server):
         with self._machine.network():
             upstream = http.client.HTTPConnection(self._behind.address, self._behind.port, timeout=20)
             upstream.connect()
-        headers = {k: v for k, v in request.headers.items() if k.lower() in ("accept", "range", "user-agent")}
-        upstream.request(request.command, request.path, headers=headers)
+        upstream.putrequest(request.command, request.path, skip_accept_encoding=True)
+        for name, value in request.headers.items():  # docker repeats Accept: each line counts
+            if name.lower() in ("accept", "range", "user-agent"):
+                upstream.putheader(name, value)
+        upstream.endheaders()
         reply = upstream.getresponse()
         body = reply.read()
         upstream.close()
         if fault == "corrupt":
-            body = body[:-1] + bytes([body[-1] ^ 1])
+            body = body.replace(b"\n", b" ", 1) if body[:1] == b"{" else body[:-1] + bytes([body[-1] ^ 1])
         request.send_response(reply.status)
         for name, value in reply.getheaders():
             if name.lower() not in ("date", "server", "content-length", "connection"):

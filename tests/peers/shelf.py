@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import NamedTuple
 
 from tests.peers import images
@@ -26,6 +27,8 @@ class Shelf:
     foreign     an index of s390x alone
     configured  entrypoint, command, environment, work directory, user, volume, ports, stop signal, labels
     layered     forty layers with whiteouts and opaque directories
+    big         a layer of 3 MB that does not compress
+    linked      a symbolic link /escape that tries to leave the root
     """
 
     def __init__(self, registry: Registry, layouts: str) -> None:
@@ -46,6 +49,10 @@ class Shelf:
                   images.Entry("var/kept/seed", content=b"seed")]  # fmt: skip
         self._put("configured", [images.image([base, images.layer(images.tar(served))], images.CONFIGURED)])
         layers = [images.layer(images.tar(entries)) for entries in images.layered_entries()]
+        noise = images.Entry("big", content=random.Random(1).randbytes(3_000_000))
+        self._put("big", [images.image([base, images.layer(images.tar([noise]))], {"Cmd": ["sh"]})])
+        escape = images.layer(images.tar([images.symlink("escape", "/../../../../../../tmp")]))
+        self._put("linked", [images.image([base, escape], {"Cmd": ["sh"]})])
         self._put("layered", [images.image([base, *layers], {"Cmd": ["sh"]})])
 
     def _put(self, name: str, parts: list[images.Image], *, as_index: bool = False) -> None:
