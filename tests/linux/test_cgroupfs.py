@@ -23,7 +23,7 @@ def found() -> list[cgroupfs.Hierarchy]:
 @pytest.fixture(params=["pids", "freezer", "name=systemd", ""])
 def own(request: pytest.FixtureRequest) -> Iterator[int]:
     """A new cgroup below our own in one hierarchy."""
-    hierarchy = next((h for h in found() if request.param in h.labels()), None)
+    hierarchy = next((h for h in found() if request.param in set(h.keys())), None)
     if hierarchy is None:
         pytest.skip(f"no hierarchy {request.param!r} is mounted")
     parent = cgroupfs.open_cgroup(hierarchy.directory(cgroupfs.paths()[request.param]))
@@ -53,12 +53,14 @@ def reaped(pidfd: int) -> int:
 
 
 def test_every_cgroup_of_this_process_lies_in_a_hierarchy_that_was_found() -> None:
-    keys = {key for hierarchy in found() for key in hierarchy.labels()}
+    keys = {key for keys in map(cgroupfs.Hierarchy.keys, found()) for key in keys}
     mounted = {key for key in cgroupfs.paths() if key in keys}
     assert mounted
     for hierarchy in found():
-        for key in hierarchy.labels():
-            directory = hierarchy.directory(cgroupfs.paths()[key])
+        for key, path in cgroupfs.paths().items():
+            if key not in set(hierarchy.keys()):
+                continue
+            directory = hierarchy.directory(path)
             fd = cgroupfs.open_cgroup(directory)
             assert os.getpid() in cgroupfs.processes(fd)
             os.close(fd)

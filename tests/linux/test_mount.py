@@ -113,6 +113,13 @@ def test_a_wrong_option_is_refused_in_the_kernels_own_words() -> None:
     assert "tmpfs: Bad value for 'size'" in str(refused.value)
 
 
+def test_a_value_that_is_too_long_for_the_kernel_says_so() -> None:
+    with pytest.raises(OSError) as refused:
+        mount.new_mount("overlay", [("lowerdir", "/" + "x" * 255)])
+    assert refused.value.errno == errno.EINVAL
+    assert str(refused.value).endswith("fsconfig SET_STRING lowerdir: Invalid argument: value longer than 255 bytes")
+
+
 def test_an_unknown_file_system_and_a_missing_target_are_named() -> None:
     with pytest.raises(OSError) as refused:
         mount.fsopen("no-such-fs")

@@ -45,7 +45,7 @@ class Hierarchy:
         self.mount_point = mount_point
         self.root = root
 
-    def labels(self) -> tuple[str, ...]:
+    def keys(self) -> tuple[str, ...]:
         """The names under which `paths` lists this hierarchy: its controllers, "name=NAME", or "" for v2."""
         if self.version == 2:
             return ("",)
@@ -59,7 +59,7 @@ class Hierarchy:
         return self.mount_point.rstrip("/") + "/" + path[len(root) :].strip("/")
 
     def __repr__(self) -> str:
-        return f"Hierarchy(v{self.version} {','.join(self.labels())!r} at {self.mount_point!r})"
+        return f"Hierarchy(v{self.version} {','.join(self.keys())!r} at {self.mount_point!r})"
 
 
 def hierarchies(mounts: Iterable[Mount]) -> list[Hierarchy]:

@@ -16,6 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.linux.call import Path
 
+_VALUE_MAX = 255  # the kernel's strndup_user limit for a value, without its NUL
 _FSCONFIG_NAMES = {
     abi.FSCONFIG_SET_FLAG: "SET_FLAG",
     abi.FSCONFIG_SET_STRING: "SET_STRING",
@@ -82,6 +83,8 @@ def _fsconfig(fd: int, command: int, key: str | None, value: bytes | None, aux: 
         # errno alone is nearly always EINVAL; the reason is only in the context's log.
         what = " ".join(part for part in (_FSCONFIG_NAMES[command], key) if part)
         reason = "; ".join(line[2:] for line in context_log(fd) if line.startswith("e "))
+        if value is not None and len(value) > _VALUE_MAX:
+            reason = f"value longer than {_VALUE_MAX} bytes"
         raise failure(f"fsconfig {what}", error.errno or 0, None, reason) from None
 
 

@@ -23,7 +23,7 @@ UNIFIED = "40 23 0:40 / /no/such/cgroup rw - cgroup2 cgroup2 rw,nsdelegate,memor
 
 def test_each_v1_hierarchy_is_found_once_with_its_controllers_or_name() -> None:
     found = cgroupfs.hierarchies(mountinfo.parse(LEGACY))
-    assert [(h.version, h.labels(), h.mount_point) for h in found] == [
+    assert [(h.version, h.keys(), h.mount_point) for h in found] == [
         (1, ("name=systemd",), "/sys/fs/cgroup/systemd"),
         (1, ("cpu", "cpuacct"), "/sys/fs/cgroup/cpu,cpuacct"),
         (1, ("memory",), "/sys/fs/cgroup/memory"),
@@ -40,7 +40,7 @@ def test_the_mode_follows_from_the_versions_mounted(text: str, mode: str) -> Non
 
 def test_the_unified_hierarchy_has_the_empty_key() -> None:
     (found,) = cgroupfs.hierarchies(mountinfo.parse(UNIFIED))
-    assert (found.version, found.labels(), found.controllers) == (2, ("",), ())
+    assert (found.version, found.keys(), found.controllers) == (2, ("",), ())
 
 
 def test_a_cgroup_path_becomes_a_directory_under_the_mount() -> None:
