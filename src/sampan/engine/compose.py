@@ -1,7 +1,7 @@
 """The composition root: settings in, a wired `Engine` out. The only module that knows every room.
 
-Rooms are opened in the order of their needs (core, networks, volumes, images, containers) and closed in reverse.
-Imports of rooms are inside the functions: route files import this module for the name `Engine` alone.
+Rooms are opened in the order of their needs (tasks, core, networks, volumes, images, containers) and closed in
+reverse. Imports of rooms are inside the functions: route files import this module for the name `Engine` alone.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import importlib
 import importlib.util
 import os
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,15 @@ from sampan.engine.settings import Settings
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from sampan.engine.containers.room import Room
     from sampan.engine.events import EventLog
+    from sampan.engine.images.catalog import Catalog
+    from sampan.engine.images.remove import Removal
+    from sampan.engine.images.transfer import Transfers
+    from sampan.engine.networks.networks import Networks
+    from sampan.engine.services import ContainerUsage
     from sampan.engine.system import System
+    from sampan.engine.volumes.local import LocalVolumes
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +39,20 @@ class Engine:
     settings: Settings
     core: Core
     events: EventLog
-    images: Any
-    volumes: Any
-    networks: Any
-    containers: Any
-    execs: Any
+    images: Catalog
+    removal: Removal
+    transfers: Transfers
+    volumes: LocalVolumes
+    networks: Networks
+    containers: Room
     system: System
 
+    @property
+    def execs(self) -> Any:
+        return self.containers.execs
 
-# The API's tags in the order of their use, so that hot paths stand first in the router's tables.
+
+# The API's tags in the order of their use: within a first path component the router searches in this order.
 TAGS = ("containers", "exec", "streams", "images", "networks", "volumes", "events", "system", "distribution", "auth")
 
 
@@ -56,31 +68,116 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
 
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
-    """Open every room; closes them in reverse. Error with dockerd-like words when one cannot be opened."""
+    """Open every room; closes them in reverse. Error when one cannot be opened, after undoing what was."""
+    from sampan.engine.containers.room import Usage, open_room
+    from sampan.engine.containers.store import Store
     from sampan.engine.events import EventLog
+    from sampan.engine.images.catalog import Catalog
+    from sampan.engine.images.remove import Removal
+    from sampan.engine.images.transfer import Transfers
+    from sampan.engine.volumes.local import LocalVolumes
+
+    async with AsyncExitStack() as opened:
+        for path in (settings.root, settings.state):
+            os.makedirs(path, mode=0o711, exist_ok=True)
+        connection = _open_database(f"{settings.root}/engine.db")
+        opened.callback(connection.close)
+        core, degraded = await _open_core(settings, opened)
+        events = EventLog()
+        store = Store(connection)
+        usage = Usage(store)
+        networks = _open_networks(settings, connection, events)
+        opened.callback(networks.close)
+        volumes = LocalVolumes(connection, settings.root, events=events, usage=usage)
+        images = Catalog(core.images, core.content, core.snapshots)
+        room = open_room(
+            connection,
+            core=core,
+            images=images,
+            volumes=volumes,
+            networks=networks,
+            events=events,
+            settings=settings,
+            store=store,
+        )
+        yield Engine(
+            settings=settings,
+            core=core,
+            events=events,
+            images=images,
+            removal=Removal(images, core.images, usage, events),
+            transfers=Transfers(images, core.transfer, events),
+            volumes=volumes,
+            networks=networks,
+            containers=room,
+            system=_system(settings, images, volumes, usage, events, degraded),
+        )
+
+
+async def _open_core(settings: Settings, opened: AsyncExitStack) -> tuple[Core, tuple[str, ...]]:
+    """Tasks first: the core is handed them, and outlives them at the end."""
+    from sampan.containerd.core import open_core
+    from sampan.containerd.remotes.hosts import RegistrySettings
+    from sampan.containerd.tasks import KeeperTasks
+
+    tasks = KeeperTasks(settings.state)
+    opened.push_async_callback(tasks.close)
+    await tasks.open()
+    registries = RegistrySettings(
+        insecure=settings.insecure_registries,
+        mirrors=settings.registry_mirrors,
+        max_concurrent_downloads=settings.max_concurrent_downloads,
+        max_concurrent_uploads=settings.max_concurrent_uploads,
+    )
+    core = await open_core(settings.root, tasks=tasks, registries=registries, snapshotter=settings.storage_driver)
+    opened.push_async_callback(core.close)
+    return core, core.degraded
+
+
+def _open_networks(settings: Settings, connection: sqlite3.Connection, events: EventLog) -> Networks:
+    from sampan.engine.networks.networks import Networks
+    from sampan.engine.networks.records import DEFAULT_POOLS, Options
+
+    networks = Networks(
+        connection,
+        Options(
+            bridge=settings.bridge,
+            bip=settings.bip,
+            fixed_cidr=settings.fixed_cidr,
+            mtu=settings.mtu,
+            pools=settings.default_address_pools or DEFAULT_POOLS,
+            ip_forward=settings.ip_forward,
+            ip_masq=settings.ip_masq,
+            icc=settings.icc,
+            iptables=settings.iptables,
+        ),
+        events,
+    )
+    networks.open()
+    return networks
+
+
+def _system(
+    settings: Settings,
+    images: Catalog,
+    volumes: LocalVolumes,
+    usage: ContainerUsage,
+    events: EventLog,
+    degraded: tuple[str, ...],
+) -> System:
+    from sampan.engine.images import listing
     from sampan.engine.system import System
 
-    for path, mode in ((settings.root, 0o711), (settings.state, 0o711)):
-        os.makedirs(path, mode=mode, exist_ok=True)
-    with closing(_open_database(f"{settings.root}/engine.db")):
-        events = EventLog()
-        empty = _NoContainers()
-        system = System(settings, images=empty, containers=empty, events=events, driver="overlayfs")
-        yield Engine(settings, None, events, None, None, None, None, None, system)  # type: ignore[arg-type]
-
-
-class _NoContainers:
-    def count(self) -> int:
-        return 0
-
-    def counts(self) -> dict[str, int]:
-        return {}
-
-    def using_image(self, image_id: str) -> list[tuple[str, bool]]:
-        return []
-
-    def using_volume(self, name: str) -> list[str]:
-        return []
+    disk: Mapping[str, Any] = {"image": lambda: listing.disk_usage(images, usage), "volume": volumes.disk_usage}
+    return System(
+        settings,
+        images=images,
+        containers=usage,
+        events=events,
+        driver=images.snapshots.name,
+        degraded=degraded,
+        disk=disk,
+    )
 
 
 def _open_database(path: str) -> sqlite3.Connection:

@@ -51,6 +51,10 @@ class Filters:
     def __contains__(self, name: str) -> bool:
         return bool(self._fields.get(name))
 
+    def fields(self) -> dict[str, tuple[str, ...]]:
+        """A copy of all of them."""
+        return dict(self._fields)
+
     def get(self, name: str) -> tuple[str, ...]:
         return self._fields.get(name, ())
 

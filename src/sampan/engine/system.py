@@ -68,7 +68,7 @@ def controllers(root: str = CGROUPS) -> Controllers:
     )
 
 
-def warnings(found: Controllers, forwarding: bool, hosts: Sequence[str]) -> list[str]:
+def warnings(found: Controllers, forwarding: bool, hosts: Sequence[str], degraded: Sequence[str] = ()) -> list[str]:
     """Docker's lines for what is missing, in its order."""
     lines = []
     for missing, name in (
@@ -84,6 +84,7 @@ def warnings(found: Controllers, forwarding: bool, hosts: Sequence[str]) -> list
             lines.append(f"WARNING: No {name} support")
     if not forwarding:
         lines.append("WARNING: IPv4 forwarding is disabled")
+    lines += [f"WARNING: {text}" for text in degraded]
     for host in hosts:
         if host.startswith("tcp://"):
             lines.append(
@@ -113,7 +114,8 @@ class System:
         containers: ContainerUsage,
         events: Listened,
         driver: str,
-        log_drivers: Sequence[str] = ("json-file", "none"),
+        log_drivers: Sequence[str] = ("json-file", "local", "none"),
+        degraded: Sequence[str] = (),
         disk: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         self._settings = settings
@@ -122,6 +124,7 @@ class System:
         self._events = events
         self._driver = driver
         self._log_drivers = log_drivers
+        self._degraded = degraded
         self._disk = disk or {}
         self.id = engine_id(settings.root)
 
@@ -218,13 +221,13 @@ class System:
             LiveRestoreEnabled=settings.live_restore,
             Isolation="",
             InitBinary="",
-            ContainerdCommit=documents.Commit(ID=VERSION),
-            RuncCommit=documents.Commit(ID=VERSION),
-            InitCommit=documents.Commit(ID=VERSION),
+            ContainerdCommit=documents.Commit(ID=VERSION, Expected=VERSION),
+            RuncCommit=documents.Commit(ID=VERSION, Expected=VERSION),
+            InitCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             SecurityOptions=security_options(),
             FirewallBackend=documents.Firewall(Driver="nftables" if settings.iptables else "none"),
             CDISpecDirs=[],
-            Warnings=warnings(found, forwarding, settings.hosts) or None,
+            Warnings=warnings(found, forwarding, settings.hosts, self._degraded) or None,
         )
         if settings.default_address_pools:
             info.DefaultAddressPools = [

@@ -60,7 +60,10 @@ class Runtime(msgspec.Struct, omit_defaults=True):
 
 
 class Commit(msgspec.Struct):
+    """`Expected` ended with API 1.48; clients of before show a difference as a mismatch."""
+
     ID: str
+    Expected: str = ""
 
 
 class Plugins(msgspec.Struct):
