@@ -163,77 +163,53 @@ class System:
         )
 
     def info(self) -> documents.Info:
-        settings, found = self._settings, controllers()
-        counts = self._containers.counts()
+        found = controllers()
         forwarding = _read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
-        release = os_release()
-        host = os.uname()
+        lines = warnings(found, forwarding, self._settings.hosts, self._degraded)
         info = documents.Info(
+            **self._counted(),
+            **_configured(self._settings),
+            **_controlled(found),
+            **_machine(),
             ID=self.id,
-            Containers=sum(counts.values()),
-            ContainersRunning=counts.get("running", 0),
-            ContainersPaused=counts.get("paused", 0),
-            ContainersStopped=counts.get("stopped", 0),
-            Images=self._images.count(),
             Driver=self._driver,
-            DriverStatus=[["Backing Filesystem", backing_filesystem(settings.root)]],
+            DriverStatus=[["Backing Filesystem", backing_filesystem(self._settings.root)]],
             Plugins=documents.Plugins(
                 Volume=["local"], Network=["bridge", "host", "null"], Authorization=None, Log=list(self._log_drivers)
             ),
-            MemoryLimit=found.memory,
-            SwapLimit=found.swap,
-            CpuCfsPeriod=found.cpu_quota,
-            CpuCfsQuota=found.cpu_quota,
-            CPUShares=found.cpu_shares,
-            CPUSet=found.cpuset,
-            PidsLimit=found.pids,
             IPv4Forwarding=forwarding,
-            Debug=settings.debug,
-            NFd=len(os.listdir("/proc/self/fd")),
-            OomKillDisable=found.oom_kill_disable,
-            NGoroutines=_tasks(),
             SystemTime=timestamps.now(),
-            LoggingDriver=settings.log_driver,
-            CgroupDriver="cgroupfs",
-            CgroupVersion=found.version,
-            NEventsListener=self._events.listeners,
-            KernelVersion=host.release,
-            OperatingSystem=release.get("PRETTY_NAME", "Linux"),
-            OSVersion=release.get("VERSION_ID", ""),
-            OSType="linux",
-            Architecture=host.machine,
-            IndexServerAddress=INDEX,
-            RegistryConfig=registry_config(settings),
-            NCPU=len(os.sched_getaffinity(0)),
-            MemTotal=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
             GenericResources=None,
-            DockerRootDir=settings.root,
-            HttpProxy=_environment("HTTP_PROXY"),
-            HttpsProxy=_environment("HTTPS_PROXY"),
-            NoProxy=_environment("NO_PROXY"),
-            Name=host.nodename,
-            Labels=list(settings.labels),
             ExperimentalBuild=False,
-            ServerVersion=VERSION,
-            Runtimes=runtimes(settings),
-            DefaultRuntime=settings.default_runtime,
             Swarm=documents.Swarm(),
-            LiveRestoreEnabled=settings.live_restore,
             Isolation="",
             InitBinary="",
+            ServerVersion=VERSION,
             ContainerdCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             RuncCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             InitCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             SecurityOptions=security_options(),
-            FirewallBackend=documents.Firewall(Driver="nftables" if settings.iptables else "none"),
             CDISpecDirs=[],
-            Warnings=warnings(found, forwarding, settings.hosts, self._degraded) or None,
+            Warnings=lines or None,
         )
-        if settings.default_address_pools:
+        if self._settings.default_address_pools:
             info.DefaultAddressPools = [
-                documents.AddressPool(Base=base, Size=size) for base, size in settings.default_address_pools
+                documents.AddressPool(Base=base, Size=size) for base, size in self._settings.default_address_pools
             ]
         return info
+
+    def _counted(self) -> dict[str, Any]:
+        counts = self._containers.counts()
+        return {
+            "Containers": sum(counts.values()),
+            "ContainersRunning": counts.get("running", 0),
+            "ContainersPaused": counts.get("paused", 0),
+            "ContainersStopped": counts.get("stopped", 0),
+            "Images": self._images.count(),
+            "NFd": len(os.listdir("/proc/self/fd")),
+            "NGoroutines": _tasks(),
+            "NEventsListener": self._events.listeners,
+        }
 
     async def disk_usage(self, wanted: Sequence[str] = ()) -> documents.DiskUsage:
         """GET /system/df. `wanted` of container, image, volume, build-cache; empty: all."""
@@ -252,6 +228,56 @@ class System:
         if not wanted or "build-cache" in wanted:
             usage.BuildCache = []
         return usage
+
+
+def _configured(settings: Settings) -> dict[str, Any]:
+    """The members of Info that settings decide."""
+    return {
+        "Debug": settings.debug,
+        "LoggingDriver": settings.log_driver,
+        "CgroupDriver": "cgroupfs",
+        "IndexServerAddress": INDEX,
+        "RegistryConfig": registry_config(settings),
+        "DockerRootDir": settings.root,
+        "Labels": list(settings.labels),
+        "Runtimes": runtimes(settings),
+        "DefaultRuntime": settings.default_runtime,
+        "LiveRestoreEnabled": settings.live_restore,
+        "FirewallBackend": documents.Firewall(Driver="nftables" if settings.iptables else "none"),
+        "HttpProxy": _environment("HTTP_PROXY"),
+        "HttpsProxy": _environment("HTTPS_PROXY"),
+        "NoProxy": _environment("NO_PROXY"),
+    }
+
+
+def _controlled(found: Controllers) -> dict[str, Any]:
+    """The members of Info that say which limits this host can set."""
+    return {
+        "CgroupVersion": found.version,
+        "MemoryLimit": found.memory,
+        "SwapLimit": found.swap,
+        "CpuCfsPeriod": found.cpu_quota,
+        "CpuCfsQuota": found.cpu_quota,
+        "CPUShares": found.cpu_shares,
+        "CPUSet": found.cpuset,
+        "PidsLimit": found.pids,
+        "OomKillDisable": found.oom_kill_disable,
+    }
+
+
+def _machine() -> dict[str, Any]:
+    """The members of Info about the machine."""
+    release, host = os_release(), os.uname()
+    return {
+        "KernelVersion": host.release,
+        "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
+        "OSVersion": release.get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": host.machine,
+        "NCPU": len(os.sched_getaffinity(0)),
+        "MemTotal": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        "Name": host.nodename,
+    }
 
 
 def engine_id(root: str) -> str:

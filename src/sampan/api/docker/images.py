@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from sampan.api.docker.errors import ErrorDetail
+
 UNSET = msgspec.UNSET
 Unset = msgspec.UnsetType
 
@@ -86,11 +88,6 @@ class ImagesPruned(msgspec.Struct):
 class ProgressDetail(msgspec.Struct, omit_defaults=True):
     current: int = 0
     total: int = 0
-
-
-class ErrorDetail(msgspec.Struct, omit_defaults=True):
-    code: int = 0
-    message: str = ""
 
 
 class ProgressLine(msgspec.Struct, omit_defaults=True):

@@ -12,18 +12,18 @@ class Actor(msgspec.Struct):
     Attributes: dict[str, str]
 
 
-class Event(msgspec.Struct, omit_defaults=True):
-    """EventMessage, with the fields of API 1.21 and older (`status`, `id`, `from`), empty ones left out."""
+class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """EventMessage. `status`, `id` and `from` are those of API 1.21 and older, left out when empty."""
 
-    Type: str
-    Action: str
-    Actor: Actor
-    time: int
-    timeNano: int
-    scope: str = msgspec.field(default="")
     status: str = ""
     id: str = ""
     origin: str = msgspec.field(default="", name="from")
+    Type: str
+    Action: str
+    Actor: Actor
+    scope: str
+    time: int
+    timeNano: int
 
 
 class Component(msgspec.Struct):

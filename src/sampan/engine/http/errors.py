@@ -12,6 +12,7 @@ import msgspec.json
 from aiohttp import web
 
 from sampan import errors
+from sampan.api.docker.errors import ErrorResponse
 
 log = logging.getLogger("sampan.http")
 
@@ -41,7 +42,7 @@ def status_of(error: BaseException) -> int:
 
 def body(message: str) -> bytes:
     """Docker's error document, with the newline that dockerd ends it with."""
-    return msgspec.json.encode({"message": message}) + b"\n"
+    return msgspec.json.encode(ErrorResponse(message)) + b"\n"
 
 
 def answer(error: BaseException) -> web.Response:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from sampan.api.docker.images import ErrorDetail, ProgressDetail, ProgressLine
+from sampan.api.docker.errors import ErrorDetail
+from sampan.api.docker.images import ProgressDetail, ProgressLine
 from sampan.api.docker.system import AuthConfig
 from sampan.containerd.services import Credentials, Progress
 from sampan.containerd.services import Transfer as Registries
