@@ -9,27 +9,28 @@ already carry for the running architecture (O_*, E*) are not repeated here.
 from __future__ import annotations
 
 import os
+import sys
 
-MACHINE = os.uname().machine
+# `setarch linux32` makes the kernel tell a 64-bit process the name of the 32-bit machine.
+MACHINE = {"i686": "x86_64", "armv8l": "aarch64"}.get(os.uname().machine, os.uname().machine)
 
-# The 64-bit tables of the two architectures that sampan ships for. 32-bit processes on a 64-bit kernel
-# report the kernel's machine name, and their numbers differ: sampan does not run there.
+# The 64-bit tables of the two architectures that sampan ships for. A 32-bit interpreter needs other numbers.
 _SYSCALLS: dict[str, dict[str, int]] = {
     "x86_64": {
-        "ioctl": 16, "fcntl": 72, "ptrace": 101, "capget": 125, "capset": 126, "personality": 135,
+        "ioctl": 16, "fcntl": 72, "capget": 125, "capset": 126, "personality": 135,
         "fstatfs": 138, "pivot_root": 155, "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170,
         "setdomainname": 171, "gettid": 186, "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251,
         "ioprio_get": 252, "inotify_add_watch": 254, "inotify_rm_watch": 255, "unshare": 272,
-        "inotify_init1": 294, "prlimit64": 302, "syncfs": 306, "setns": 308, "sched_setattr": 314, "sched_getattr": 315,
-        "renameat2": 316, "seccomp": 317, "bpf": 321, "execveat": 322,
+        "inotify_init1": 294, "prlimit64": 302, "syncfs": 306, "setns": 308, "sched_setattr": 314,
+        "renameat2": 316, "seccomp": 317, "bpf": 321,
     },
     "aarch64": {
         "fcntl": 25, "inotify_init1": 26, "inotify_add_watch": 27, "inotify_rm_watch": 28, "ioctl": 29,
         "ioprio_set": 30, "ioprio_get": 31, "umount2": 39, "mount": 40, "pivot_root": 41, "fstatfs": 44,
-        "capget": 90, "capset": 91, "personality": 92, "unshare": 97, "ptrace": 117, "sethostname": 161,
+        "capget": 90, "capset": 91, "personality": 92, "unshare": 97, "sethostname": 161,
         "setdomainname": 162, "prctl": 167, "gettid": 178, "keyctl": 219, "set_mempolicy": 237,
-        "prlimit64": 261, "syncfs": 267, "setns": 268, "sched_setattr": 274, "sched_getattr": 275, "renameat2": 276,
-        "seccomp": 277, "bpf": 280, "execveat": 281,
+        "prlimit64": 261, "syncfs": 267, "setns": 268, "sched_setattr": 274, "renameat2": 276,
+        "seccomp": 277, "bpf": 280,
     },
 }  # fmt: skip
 
@@ -40,9 +41,11 @@ _SHARED_SYSCALLS: dict[str, int] = {
     "pidfd_getfd": 438, "mount_setattr": 442,
 }  # fmt: skip
 
-# Name to number for the running machine. On any other machine the table is empty of the old calls and
-# every wrapper fails with ENOSYS by name, instead of calling something else under a wrong number.
-SYS: dict[str, int] = {**_SYSCALLS.get(MACHINE, {}), **_SHARED_SYSCALLS} if MACHINE in _SYSCALLS else {}
+# Name to number for the running interpreter. On any other machine the table is empty and every wrapper fails with
+# ENOSYS by name, instead of calling something else under a wrong number.
+SYS: dict[str, int] = {}
+if MACHINE in _SYSCALLS and sys.maxsize > 1 << 32:
+    SYS = {**_SYSCALLS[MACHINE], **_SHARED_SYSCALLS}
 
 # <linux/audit.h>: the architecture words that a seccomp filter compares.
 AUDIT_ARCH_X86_64 = 0xC000003E

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 from sampan.linux import abi
 
@@ -15,6 +18,14 @@ def test_both_architectures_number_the_same_calls_and_none_twice() -> None:
     for table in (x86, arm):
         assert len(set(table.values())) == len(table)
         assert not table.keys() & abi._SHARED_SYSCALLS.keys()
+
+
+def test_the_calls_are_numbered_even_where_the_machine_is_given_a_32_bit_name() -> None:
+    program = "from sampan.linux import abi, call; print(abi.MACHINE, call.call('gettid') > 0)"
+    source = str(Path(__file__).parents[3] / "src")
+    for prefix in ([], ["setarch", "linux32"]):
+        done = subprocess.run([*prefix, sys.executable, "-c", program], cwd=source, capture_output=True, text=True)
+        assert done.stdout.split() == [abi.MACHINE, "True"], done.stderr
 
 
 def test_the_numbers_that_python_knows_are_the_same() -> None:
