@@ -61,14 +61,23 @@ class Firewall:
         nft.transact(self._socket, publish_messages(self.table, targets))
 
     def unpublish(self, targets: Sequence[Target]) -> None:
-        """One by one, because a transaction that misses one element would leave the others."""
-        for target in targets:
-            name, key, _data = element(target)
-            try:
-                nft.transact(self._socket, self.table.delete_elements(name, [key]))
-            except FileNotFoundError:
-                # It was never published: a start that failed half-way releases what it may not have reached.
-                pass
+        """No error for what is not published: a start that failed half-way releases what it may not have reached."""
+        keys = [element(target)[:2] for target in targets]
+        try:
+            self._delete(keys)
+        except FileNotFoundError:
+            # The kernel took the whole transaction back for one that is missing: now each by itself.
+            for key in keys:
+                try:
+                    self._delete([key])
+                except FileNotFoundError:
+                    pass
+
+    def _delete(self, keys: Sequence[tuple[str, bytes]]) -> None:
+        messages: list[Message] = []
+        for name in (PUBLISHED, PUBLISHED_AT):
+            messages += self.table.delete_elements(name, [key for where, key in keys if where == name])
+        nft.transact(self._socket, messages)
 
 
 def element(target: Target) -> tuple[str, bytes, bytes]:
