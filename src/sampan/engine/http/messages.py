@@ -17,6 +17,10 @@ from sampan.errors import InvalidArgument
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
 
+# aiohttp warns about plain strings from the release on that has typed keys (3.14).
+VERSION_KEY: Any = web.RequestKey("version", tuple) if hasattr(web, "RequestKey") else "version"
+ANSWERED_KEY: Any = web.RequestKey("answered", bool) if hasattr(web, "RequestKey") else "answered"
+
 FALSE = frozenset(("", "0", "no", "false", "none"))
 
 
@@ -30,7 +34,7 @@ def ends_with_client(handler: F) -> F:
 
 def api_version(request: web.Request) -> tuple[int, int]:
     """The version the client asked for, as (1, NN); the newest when the path named none."""
-    version: tuple[int, int] = request["api_version"]
+    version: tuple[int, int] = request[VERSION_KEY]
     return version
 
 

@@ -22,6 +22,7 @@ from yarl import URL
 
 from sampan import VERSION, errors
 from sampan.engine.http.errors import answer
+from sampan.engine.http.messages import ANSWERED_KEY, VERSION_KEY
 
 log = logging.getLogger("sampan.http")
 
@@ -100,7 +101,7 @@ async def serve(app: web.Application) -> web.AppRunner:
             url = URL.build(path=path[found.end() :], query_string=message.url.raw_query_string, encoded=True)
             message = message._replace(path=str(url), url=url)
         request = plain(message, *rest)
-        request["api_version"] = version
+        request[VERSION_KEY] = version
         return request
 
     server.request_factory = without_version
@@ -167,13 +168,13 @@ def _group_id(name: str) -> int:
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
-    request["answered"] = True
+    request[ANSWERED_KEY] = True
 
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        check_version(request["api_version"])
+        check_version(request[VERSION_KEY])
         if _may_be_cut(request):
             return await handler(request)
         return await _complete(handler(request))
@@ -181,7 +182,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         raise
     except Exception as error:
         response = answer(error)
-        if "answered" in request:
+        if ANSWERED_KEY in request:
             # Half an answer is out: only a broken connection tells the client that it is not the whole.
             raise ConnectionResetError from error
         return response
