@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from sampan.linux import abi, cgroupfs, mountinfo, process, procfs
+from sampan.linux.paths import fstatfs_type
 
 pytestmark = pytest.mark.root
 
@@ -90,6 +91,24 @@ def test_a_process_moves_into_a_cgroup_and_is_listed_below_it(own: int) -> None:
     assert cgroupfs.signal_tree(own, abi.SIGTERM) == 1
     assert reaped(pidfd) == abi.SIGTERM
     os.close(deep)
+
+
+def test_a_process_of_another_pid_namespace_is_not_signalled(own: int) -> None:
+    """v2 lists it as 0, and kill(0) would hit the caller's own process group; v1 leaves it out."""
+    shown = [0] if fstatfs_type(own) == abi.CGROUP2_SUPER_MAGIC else []
+    outer, outer_pidfd = sleeper()
+    cgroupfs.add_process(own, outer)
+    pid, pidfd = process.clone3(abi.CLONE_NEWPID)
+    if pid == 0:
+        try:
+            os.setsid()
+            listed = cgroupfs.processes(own)
+            os._exit(10 if (listed, cgroupfs.signal_tree(own, abi.SIGTERM)) == (shown, 0) else 11)
+        finally:
+            os._exit(12)
+    code = reaped(pidfd)
+    process.pidfd_send_signal(outer_pidfd, abi.SIGKILL)
+    assert (code, reaped(outer_pidfd)) == (10, abi.SIGKILL)
 
 
 def test_a_tree_is_killed_at_once_where_the_kernel_can(own: int) -> None:

@@ -98,6 +98,31 @@ def test_the_child_of_clone3_is_a_whole_interpreter() -> None:
     assert cloned(0, work) == "[1] 3 True"
 
 
+def test_clone3_runs_pythons_fork_hooks_on_both_sides(in_child: InChild) -> None:
+    def work() -> tuple[list[str], list[str]]:
+        ran: list[str] = []
+        os.register_at_fork(
+            before=lambda: ran.append("before"),
+            after_in_child=lambda: ran.append("child"),
+            after_in_parent=lambda: ran.append("parent"),
+        )
+        reader, writer = os.pipe()
+        pid, pidfd = process.clone3(0)
+        if pid == 0:
+            os.write(writer, " ".join(ran).encode())
+            os._exit(0)
+        ended(pidfd)
+        inside = os.read(reader, 100).decode().split()
+        with pytest.raises(OSError):
+            process.clone3(abi.CLONE_NEWNS | abi.CLONE_FS)
+        return inside, ran
+
+    inside, outside = in_child(work)
+    assert inside == ["before", "child"]
+    # A clone that fails ends what "before" began as well.
+    assert outside == ["before", "parent", "before", "parent"]
+
+
 def test_libc_in_the_child_of_clone3_knows_its_own_thread_id() -> None:
     def recorded() -> str:
         at = process._libc_thread_id()

@@ -59,11 +59,25 @@ def test_what_is_mounted_over_proc_does_not_catch_a_write(in_mntns: InChild, tmp
     assert in_mntns(work) == ("", "written", errno.EXDEV)
 
 
+def test_a_file_of_proc_mounted_over_another_does_not_catch_a_write(in_mntns: InChild) -> None:
+    def work() -> tuple[int | None, str]:
+        process.unshare(abi.CLONE_NEWUTS)
+        process.setdomainname("untouched")
+        mount.mount("/proc/sys/kernel/domainname", "/proc/sys/kernel/hostname", None, abi.MS_BIND)
+        code = None
+        try:
+            procfs.write_sysctl(procfs.open_proc(), "kernel.hostname", "redirected")
+        except OSError as error:
+            code = error.errno
+        return code, procfs.read_sysctl("kernel.domainname", procfs.private_proc())
+
+    assert in_mntns(work) == (errno.EXDEV, "untouched")
+
+
 def test_a_directory_that_poses_as_proc_is_refused(in_mntns: InChild, tmp_path: Path) -> None:
     def work() -> list[int | None]:
         codes: list[int | None] = []
         mount.mount("/proc/sys", str(tmp_path), None, abi.MS_BIND)
-        (Path("/tmp")).exists()
         for path in (str(tmp_path), "/sys", "/proc/self"):
             try:
                 procfs.open_proc(path)

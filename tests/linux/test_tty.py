@@ -7,6 +7,7 @@ import os
 import signal
 import termios
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,6 +66,21 @@ def test_a_ptmx_that_is_no_multiplexer_is_refused(in_mntns: InChild) -> None:
 
     # A tmpfs made by fsmount carries no nodev, so the device opens and is then seen to be another one.
     assert in_mntns(work) == [errno.EINVAL, errno.ELOOP]
+
+
+def test_a_slave_mounted_over_the_multiplexer_is_refused(in_mntns: InChild, tmp_path: Path) -> None:
+    def work() -> int | None:
+        mount.move_mount(mount.new_mount("devpts", [("ptmxmode", "0666")]), "", abi.AT_FDCWD, str(tmp_path))
+        devpts = os.open(tmp_path, os.O_PATH)
+        _, _, number = tty.openpty(devpts)
+        mount.mount(str(tmp_path / str(number)), str(tmp_path / "ptmx"), None, abi.MS_BIND)
+        try:
+            tty.openpty(devpts)
+        except OSError as error:
+            return error.errno
+        return 0
+
+    assert in_mntns(work) == errno.EINVAL
 
 
 def test_the_window_size_goes_through_both_ends(pty: tuple[int, int]) -> None:

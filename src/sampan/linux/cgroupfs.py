@@ -185,7 +185,7 @@ def children(dirfd: int) -> list[str]:
 
 
 def processes(dirfd: int) -> list[int]:
-    """The processes in this very cgroup; 0 stands for each one of another pid namespace."""
+    """The processes in this very cgroup; one of a pid namespace we cannot see is 0 on v2 and left out on v1."""
     return [int(line) for line in read(dirfd, "cgroup.procs").split()]
 
 
