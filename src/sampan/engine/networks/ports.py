@@ -202,6 +202,8 @@ def _bound_socket(protocol: str, host_ip: str, port: int) -> socket.socket:
             # bound, and a connection that comes before the container is ready is refused instead of left hanging.
             held.listen(1)
             held.shutdown(socket.SHUT_RD)
+            # From here on nobody may listen on it, not even by allowing reuse.
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
     except BaseException:
         held.close()
         raise
