@@ -76,12 +76,9 @@ class Input:
         # O_PATH refers to the pipe without being one of its readers or writers.
         self._handle = os.open(f"/proc/self/fd/{self._writer}", os.O_PATH | os.O_CLOEXEC)
 
-    def open_writer(self) -> int | None:
-        """A non-blocking write end for a client, who closes it; None when the process has closed its input."""
-        try:
-            fd = os.open(f"/proc/self/fd/{self._handle}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            return None  # ENXIO: no reader is left
+    def open_writer(self) -> int:
+        """A non-blocking write end for a client, who closes it. Writing is EPIPE once the process reads no more."""
+        fd = os.open(f"/proc/self/fd/{self._handle}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         if self._once:
             self.close_writer()
         return fd
