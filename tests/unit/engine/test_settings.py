@@ -1,0 +1,119 @@
+"""sampand's flags and daemon.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sampan.engine import settings
+from sampan.engine.settings import Settings, combine, from_arguments
+from sampan.errors import InvalidArgument
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    empty = tmp_path / "daemon.json"
+    empty.write_text("")
+    assert from_arguments(["--config-file", str(empty)]) == (Settings(), False)
+    assert Settings().live_restore
+
+
+LINE = """
+-H unix:///a -H tcp://127.0.0.1:1 --data-root /d --exec-root /e -p /p -b br9 --bip 10.9.0.1/24
+--insecure-registry a --insecure-registry b --registry-mirror http://m --add-runtime x=/bin/x
+--default-runtime x --live-restore=false -D --default-shm-size 1g --log-opt max-size=1m
+"""
+
+
+def test_flags_are_dockerds() -> None:
+    chosen, _ = from_arguments(LINE.split())
+    assert chosen.hosts == ("unix:///a", "tcp://127.0.0.1:1")
+    assert (chosen.root, chosen.state, chosen.pidfile) == ("/d", "/e", "/p")
+    assert (chosen.bridge, chosen.bip) == ("br9", "10.9.0.1/24")
+    assert chosen.insecure_registries == ("a", "b")
+    assert chosen.registry_mirrors == ("http://m",)
+    assert dict(chosen.runtimes) == {"x": "/bin/x"}
+    assert chosen.default_runtime == "x"
+    assert not chosen.live_restore
+    assert chosen.debug
+    assert chosen.shm_size == 1 << 30
+    assert dict(chosen.log_opts) == {"max-size": "1m"}
+
+
+def test_socket_and_pidfile_follow_the_state_directory() -> None:
+    chosen, _ = from_arguments(["--state", "/x"])
+    assert chosen.hosts == ("unix:///x/docker.sock",)
+    assert chosen.pidfile == "/x/sampand.pid"
+
+
+def test_the_file_gives_what_no_flag_says_and_lists_are_joined() -> None:
+    file = {
+        "data-root": "/from-file",
+        "insecure-registries": ["a"],
+        "runtimes": {"x": {"path": "/bin/x"}},
+        "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}],
+        "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1, "Hard": 2}},
+        "log-opts": {"max-file": "3"},
+        "live-restore": False,
+        "features": {},
+    }
+    chosen = combine({"insecure_registries": ["b"]}, file)
+    assert chosen.root == "/from-file"
+    assert chosen.insecure_registries == ("a", "b")
+    assert dict(chosen.runtimes) == {"x": "/bin/x"}
+    assert chosen.default_address_pools == (("10.0.0.0/8", 24),)
+    assert chosen.default_ulimits == ("nofile=1:2",)
+    assert dict(chosen.log_opts) == {"max-file": "3"}
+    assert not chosen.live_restore
+
+
+def test_a_setting_may_not_be_both_a_flag_and_in_the_file() -> None:
+    with pytest.raises(InvalidArgument, match=r"both as a flag and in the configuration file: data-root: \(from flag"):
+        combine({"root": "/a"}, {"data-root": "/b"})
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ({"nonsense": 1}, "the following directives don't match any configuration option: nonsense"),
+        ({"log-level": "loud"}, "invalid logging level: loud"),
+        ({"default-runtime": "ghost"}, "specified default runtime 'ghost' does not exist"),
+        ({"runtimes": {"sampan": {"path": "/x"}}}, "runtime name 'sampan' is reserved"),
+        ({"mtu": "big"}, "invalid value for mtu"),
+        ({"hosts": "unix:///x"}, "invalid value for hosts"),
+        ({"debug": "maybe"}, 'invalid argument "maybe" for "--debug" flag'),
+        ({"default-address-pools": [{"base": "10.0.0.0/8"}]}, "base and size are needed"),
+        ({"default-shm-size": "big"}, "invalid size: 'big'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(file: dict[str, object], text: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        combine({}, file)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text(text)
+    with pytest.raises(InvalidArgument, match=f"unable to configure the Docker daemon with file {path}"):
+        settings.load_file(str(path))
+
+
+def test_a_file_that_was_named_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgument, match="no such file or directory"):
+        settings.load_file(str(tmp_path / "missing.json"))
+
+
+def test_a_good_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text(json.dumps({"debug": True}))
+    assert from_arguments(["--config-file", str(path), "--validate"]) == (Settings(debug=True), True)
+
+
+def test_the_version_is_told_without_starting(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        from_arguments(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("sampand version ")
