@@ -1,0 +1,49 @@
+"""Unpacking one layer from a byte stream: decompress, hash, write, in one pass.
+
+Where it runs: in a thread of sampand's (`asyncio.to_thread`), one per layer. Forking is out, since sampand has threads
+and a child would inherit a lock that another thread holds; a helper process would save little: inflating, hashing and
+every system call release the interpreter's lock. The measure is in `bench/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sampan import errors
+from sampan.containerd.diff.apply import OVERLAY, REMOVE, Applied, LayerWriter
+from sampan.containerd.diff.stream import Source, decompressed
+from sampan.oci import digest
+
+# Large enough that hashing and inflating release the lock for a while, small enough to stay in the cache.
+_CHUNK = 1 << 18
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """`diff_id` is the digest of the uncompressed layer."""
+
+    diff_id: str
+    applied: Applied
+
+
+def unpack(source: Source, root: str, scratch: str, *, stacks: bool, userxattr: bool = False) -> Unpacked:
+    """Write the layer read from `source` into directory `root`.
+
+    `stacks`: the directory is one layer of an overlay; otherwise it is a copy of the layers below. `scratch` is a
+    directory on the same file system. InvalidArgument for bytes that are no layer; OSError; what `source` raises."""
+    writer = LayerWriter(root, scratch, whiteouts=OVERLAY if stacks else REMOVE, userxattr=userxattr)
+    hasher = digest.hasher()
+    try:
+        stream = decompressed(source)
+        while chunk := stream.read(_CHUNK):
+            hasher.update(chunk)
+            writer.feed(chunk)
+        return Unpacked(f"sha256:{hasher.hexdigest()}", writer.finish())
+    finally:
+        writer.close()
+
+
+def verify(unpacked: Unpacked, diff_id: str) -> None:
+    """DataLoss unless the layer is the one that the image's config names; the text is containerd's."""
+    if unpacked.diff_id != diff_id:
+        raise errors.DataLoss(f'wrong diff id calculated on extraction "{unpacked.diff_id}" expected "{diff_id}"')

@@ -1,0 +1,138 @@
+"""Authorization towards a registry: challenges, and the tokens or headers that answer them.
+
+Sources: RFC 7235 (challenges), distribution's token authentication (GET with Basic or anonymous; POST oauth2 with a
+refresh token), RFC 7617 (Basic).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from urllib.parse import urlencode, urlsplit
+
+from sampan import errors
+from sampan.containerd.remotes.hosts import RegistrySettings, is_insecure
+from sampan.containerd.services import Credentials
+
+Challenge = tuple[str, Mapping[str, str]]
+# (method, url, headers, form body) -> (status, body)
+Exchange = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[tuple[int, bytes]]]
+
+_PARAMETER = re.compile(r'\s*([A-Za-z0-9_.~!#$&\'*+^`|%-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]*))\s*(?:,|$)')
+_SCHEME = re.compile(r"\s*([A-Za-z0-9_-]+)(?:\s+|$)")
+# Used when the token server does not say: distribution's minimum.
+_TOKEN_LIFETIME = 60.0
+
+
+def challenges(headers: Iterable[str]) -> list[Challenge]:
+    """The WWW-Authenticate headers as [(scheme in lower case, parameters)]; what cannot be read is left out."""
+    found: list[Challenge] = []
+    for header in headers:
+        scheme = _SCHEME.match(header)
+        if scheme is None:
+            continue
+        parameters = {}
+        at = scheme.end()
+        while match := _PARAMETER.match(header, at):
+            quoted = match[2]
+            parameters[match[1].lower()] = match[3] if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            at = match.end()
+        found.append((scheme[1].lower(), parameters))
+    return found
+
+
+def basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
+
+
+class Authorizer:
+    """Answers the challenges of one registry host with one set of credentials; remembers tokens by scope."""
+
+    def __init__(self, settings: RegistrySettings, host: str, credentials: Credentials, exchange: Exchange) -> None:
+        self._settings = settings
+        self._host = host
+        self._credentials = credentials
+        self._exchange = exchange
+        self._challenges: list[Challenge] = []
+        self._tokens: dict[str, tuple[str, float]] = {}
+
+    def challenged(self, found: list[Challenge]) -> None:
+        """What the host last asked for; tokens given for another question are forgotten."""
+        if found != self._challenges:
+            self._challenges = found
+            self._tokens.clear()
+
+    def drop(self, scope: str) -> None:
+        """The host refused what `header` gave for `scope`."""
+        self._tokens.pop(scope, None)
+
+    async def header(self, scope: str) -> str:
+        """The Authorization header for `scope` ("repository:NAME:pull"), "" when none is asked for.
+
+        Unauthorized, worded as docker's."""
+        for scheme, parameters in self._challenges:
+            if scheme == "bearer":
+                return "Bearer " + await self._bearer(parameters, scope)
+            if scheme == "basic":
+                if not self._credentials.username:
+                    raise errors.Unauthorized("no basic auth credentials")
+                return basic(self._credentials.username, self._credentials.password)
+        return ""
+
+    async def _bearer(self, parameters: Mapping[str, str], scope: str) -> str:
+        if self._credentials.registry_token:
+            return self._credentials.registry_token
+        token, expires = self._tokens.get(scope, ("", 0.0))
+        if token and time.monotonic() < expires:
+            return token
+        realm = parameters.get("realm", "")
+        url = urlsplit(realm)
+        if url.scheme not in ("http", "https") or not url.netloc:
+            raise errors.Unauthorized("no supported auth challenge: invalid realm")
+        if url.scheme == "http" and not (
+            is_insecure(self._settings, self._host) or is_insecure(self._settings, url.netloc.rpartition("@")[2])
+        ):
+            # A password must not cross the network in the clear because a registry says so.
+            raise errors.Unauthorized(f'refusing to fetch a token from "{realm}": plain HTTP')
+        token, lifetime = await self._fetch(realm, parameters.get("service", ""), scope)
+        # A little early, so that it does not run out on the way.
+        self._tokens[scope] = (token, time.monotonic() + max(lifetime - 10.0, 5.0))
+        return token
+
+    async def _fetch(self, realm: str, service: str, scope: str) -> tuple[str, float]:
+        headers: dict[str, str] = {}
+        if self._credentials.identity_token:
+            form = {"grant_type": "refresh_token", "refresh_token": self._credentials.identity_token,
+                    "service": service, "client_id": "docker", "scope": scope}  # fmt: skip
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            status, body = await self._exchange("POST", realm, headers, urlencode(form).encode())
+        else:
+            query = [("service", service)] if service else []
+            query += [("scope", one) for one in scope.split(" ") if one]
+            if self._credentials.username:
+                query += [("account", self._credentials.username)]
+                headers["Authorization"] = basic(self._credentials.username, self._credentials.password)
+            joiner = "&" if urlsplit(realm).query else "?"
+            status, body = await self._exchange("GET", f"{realm}{joiner}{urlencode(query)}", headers, None)
+        if status != 200:
+            raise errors.Unauthorized(_token_refusal(status, body))
+        try:
+            document = json.loads(body)
+            token = document.get("token") or document["access_token"]
+            return str(token), float(document.get("expires_in") or _TOKEN_LIFETIME)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise errors.Unauthorized("authorization server did not include a token in the response") from error
+
+
+def _token_refusal(status: int, body: bytes) -> str:
+    try:
+        document = json.loads(body)
+        if "errors" in document:
+            first = document["errors"][0]
+            return f"{str(first['code']).lower().replace('_', ' ')}: {first['message']}"
+        return f"unauthorized: {document['details']}"
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return "unauthorized: authentication required" if status == 401 else f"token server answered {status}"
