@@ -192,6 +192,15 @@ class Bench:
         return self._early
 
 
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not (an orphan's belongs to the machine's init, which may be slow)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
 class Client:
     """What an attached client holds."""
 

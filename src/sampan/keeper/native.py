@@ -100,7 +100,9 @@ class Conversation:
     def _handle(self, event: tuple[Any, ...]) -> None:
         child = self._child
         kind = event[0]
-        if kind == "console":
+        if self.phase == "waiting":
+            self._close()  # it has ended before anybody let it go on: its exit says so
+        elif kind == "console":
             child.streams.console(event[1])
         elif kind == "ready" and child.exec_id:
             self.proceed(None)

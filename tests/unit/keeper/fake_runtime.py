@@ -15,14 +15,19 @@ import fcntl
 import pty
 import termios
 
+sys.path.insert(0, os.path.abspath(__file__).split("/tests/")[0] + "/src")
+from sampan.linux import fds  # noqa: E402
+
 
 class FakeLaunch:
-    def __init__(self, process: dict, stdio, terminal: bool, state: dict) -> None:
+    def __init__(self, process: dict, stdio, terminal: bool, console_size, state: dict) -> None:
         ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         master = slave = -1
         if terminal:
             master, slave = pty.openpty()
             os.set_inheritable(master, False)
+            if console_size:
+                termios.tcsetwinsize(master, tuple(console_size))
             stdio = (slave, slave, slave)
         self.pid = os.fork()
         if self.pid == 0:
@@ -47,6 +52,8 @@ class FakeLaunch:
             os.dup2(fd, target)
         if terminal:
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        # A waiting child that held the keeper's connections would hide the keeper's death from its clients.
+        fds.close_all_except((0, 1, 2, channel.fileno()))
         if process["args"][0] == "die-early":
             channel.send(b"failed:process refused")
             os._exit(1)
@@ -55,11 +62,6 @@ class FakeLaunch:
         channel.send(b"ready")
         if channel.recv(16) != b"go":
             os._exit(1)
-        for number in range(3, channel.fileno()):
-            try:
-                os.close(number)
-            except OSError:
-                pass
         try:
             os.execvpe(process["args"][0], process["args"], {"PATH": os.environ.get("PATH", "/bin:/usr/bin")})
         except OSError as error:
@@ -96,10 +98,10 @@ class FakeLaunch:
 
 class FakeRuntime:
     def launch(self, spec, *, container_id, bundle, root, rootfs_mounts, stdio, terminal, console_size):
-        return FakeLaunch(spec["process"], stdio, terminal, {"id": container_id, "config": spec})
+        return FakeLaunch(spec["process"], stdio, terminal, console_size, {"id": container_id, "config": spec})
 
     def launch_exec(self, state, process, *, stdio, terminal, console_size):
-        return FakeLaunch(process, stdio, terminal, state)
+        return FakeLaunch(process, stdio, terminal, console_size, state)
 
     def kill(self, state, number, everything):
         pid = state["init_process_pid"]
@@ -136,7 +138,6 @@ class FakeRuntime:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.path.abspath(__file__).split("/tests/")[0] + "/src")
     if os.fork():
         os._exit(0)
     from sampan.keeper import serve
