@@ -49,6 +49,9 @@ class ExecTable:
     def of(self, container_id: str) -> Iterator[Exec]:
         return (entry for entry in self._entries.values() if entry.container_id == container_id)
 
+    def drop(self, exec_id: str) -> None:
+        self._entries.pop(exec_id, None)
+
     def forget(self, container_id: str) -> None:
         for entry in list(self.of(container_id)):
             del self._entries[entry.id]

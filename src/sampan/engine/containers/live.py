@@ -6,6 +6,7 @@ Keyed by container id; an entry is made at first use and dropped when the contai
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,11 +28,32 @@ class Attachment:
     wants_stdin: bool
     stdin: asyncio.Future[int | None]
 
+    def handed_over(self, stdin: int | None) -> None:
+        self._close()
+        if not self.stdin.done():
+            self.stdin.set_result(stdin)
+        elif stdin is not None:
+            os.close(stdin)
+
+    def fail(self, error: Exception) -> None:
+        self._close()
+        if not self.stdin.done():
+            self.stdin.set_exception(error)
+            # Retrieved here: the client may have gone and nobody asks again.
+            self.stdin.exception()
+
+    def _close(self) -> None:
+        for fd in (self.stdout, self.stderr):
+            if fd is not None:
+                os.close(fd)
+        self.stdout = self.stderr = None
+
 
 @dataclass(slots=True)
 class Live:
     """`starting` is true between `tasks.create` and the commit of "running"; an exit in between waits in
-    `early_exit`. `stopping`: a stop or kill asked for this exit, so a restart policy must not undo it."""
+    `early_exit`. `exited` is set while no task runs. `stopping`: a stop or kill asked for this exit, so a restart
+    policy must not undo it. `moved` is set at the next change of state."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiters: list[tuple[Condition, asyncio.Future[tuple[int, str]]]] = field(default_factory=list)
@@ -46,11 +68,16 @@ class Live:
     restart_timer: asyncio.TimerHandle | None = None
     teardown: asyncio.Task[None] | None = None
     health: asyncio.Task[None] | None = None
-    log_ended: asyncio.Event = field(default_factory=asyncio.Event)
+    moved: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def move(self) -> None:
+        """Wake everybody who waits for the next change of state; `moved` is a new event from then on."""
+        self.moved.set()
+        self.moved = asyncio.Event()
 
     def answer(self, status: int, error: str = "", *, removed: bool = False) -> None:
         """Give every waiter whose condition is met its result."""
-        kept = []
+        kept: list[tuple[Condition, asyncio.Future[tuple[int, str]]]] = []
         for condition, future in self.waiters:
             if condition == "removed" and not removed:
                 kept.append((condition, future))

@@ -11,14 +11,11 @@ Live things (the task's streams, waiters, timers) are in `live.py`, keyed by the
 
 from __future__ import annotations
 
-import datetime
-
 import msgspec
 
 from sampan.api.docker.containers import Config, Health, HostConfig, MountPoint
+from sampan.engine.timestamps import ZERO, rfc3339
 from sampan.errors import Conflict
-
-ZERO_TIME = "0001-01-01T00:00:00Z"
 
 _TRANSITIONS: dict[tuple[str, str], str] = {
     ("created", "start"): "running",
@@ -148,14 +145,9 @@ def require_running(container: Container, verb: str) -> None:
         raise Conflict(f"container {container.id} is not running")
 
 
-def rfc3339(nanoseconds: int) -> str:
-    """As Go's RFC3339Nano in UTC: trailing zeros of the fraction are cut; 0 is Go's zero time."""
-    if not nanoseconds:
-        return ZERO_TIME
-    seconds, rest = divmod(nanoseconds, 10**9)
-    text = datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
-    fraction = f"{rest:09d}".rstrip("0")
-    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+def time_text(nanoseconds: int) -> str:
+    """RFC 3339; 0, which stands for never, is Go's zero time."""
+    return rfc3339(nanoseconds) if nanoseconds else ZERO
 
 
 def mount_point(mount: Mount) -> MountPoint:

@@ -1,0 +1,298 @@
+"""A container's root file system from outside: docker cp, and the source of a volume's copy-up.
+
+The layers are mounted detached (no path leads to the mount, closing the fd ends it), and every name is resolved
+inside that root by openat2, so no symlink of the container leads to the host.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import stat
+import tarfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+
+from sampan.containerd.services import Mount
+from sampan.engine.containers.room import Room
+from sampan.engine.timestamps import rfc3339
+from sampan.errors import InvalidArgument, NotFound
+from sampan.linux import mount, paths
+
+_OWN_FLAGS = frozenset(("ro", "rw", "rbind", "bind", "volatile"))
+
+
+@contextmanager
+def rootfs(mounts: Sequence[Mount]) -> Iterator[int]:
+    """An O_PATH fd of the merged root. OSError."""
+    layer = mounts[0]
+    if layer.type in ("bind", "rbind"):
+        fd = os.open(layer.source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    else:
+        options: list[tuple[str, str | None]] = []
+        for option in layer.options:
+            key, equals, value = option.partition("=")
+            if key not in _OWN_FLAGS:
+                options.append((key, value if equals else None))
+        fd = mount.new_mount(layer.type, options)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def root_of(room: Room, container_id: str) -> Iterator[int]:
+    """The root of a container as it is now: its own view, mounts and all, while it runs. NotFound, OSError."""
+    record = room.store.get(container_id)
+    if record.has_task:
+        fd = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+        return
+    with rootfs(room.core.snapshots.mounts(record.id)) as root:
+        yield root
+
+
+def open_directory(root: int, path: str) -> int | None:
+    """An O_PATH fd of the directory `path` in the root, None when there is none."""
+    try:
+        return paths.open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def stat_header(room: Room, reference: str, path: str) -> str:
+    """The value of X-Docker-Container-Path-Stat: base64 of name, size, Go's file mode, mtime, linkTarget. NotFound."""
+    record = room.store.get(reference)
+    with root_of(room, record.id) as root:
+        fd = _open(root, record.id, path)
+        try:
+            return _header(fd, path)
+        finally:
+            os.close(fd)
+
+
+def _open(root: int, container_id: str, path: str) -> int:
+    """An O_PATH fd of `path` itself: a symlink at its end is not followed, unless the path ends in a slash."""
+    try:
+        flags = os.O_PATH if path.endswith(("/", "/.")) else os.O_PATH | os.O_NOFOLLOW
+        return paths.open_in_root(root, path or "/", flags)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"Could not find the file {path} in container {container_id}") from None
+
+
+def _header(fd: int, path: str) -> str:
+    status = os.fstat(fd)
+    target = os.fsdecode(os.readlink(b"", dir_fd=fd)) if stat.S_ISLNK(status.st_mode) else ""
+    document = {
+        "name": _name(path),
+        "size": status.st_size,
+        "mode": go_mode(status.st_mode),
+        "mtime": rfc3339(status.st_mtime_ns),
+        "linkTarget": target,
+    }
+    return base64.standard_b64encode(json.dumps(document).encode()).decode()
+
+
+def _name(path: str) -> str:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    return parts[-1] if parts else "/"
+
+
+# stat's file type to the bit that Go's os.FileMode has for it.
+_GO_TYPES = {
+    stat.S_IFDIR: 1 << 31,
+    stat.S_IFLNK: 1 << 27,
+    stat.S_IFIFO: 1 << 25,
+    stat.S_IFSOCK: 1 << 24,
+    stat.S_IFBLK: 1 << 26,
+    stat.S_IFCHR: 1 << 26 | 1 << 21,
+}
+
+
+def go_mode(mode: int) -> int:
+    """A mode as Go's os.FileMode, which the API carries."""
+    found = mode & 0o777 | _GO_TYPES.get(stat.S_IFMT(mode), 0)
+    for bit, go in ((stat.S_ISUID, 1 << 23), (stat.S_ISGID, 1 << 22), (stat.S_ISVTX, 1 << 20)):
+        found |= go if mode & bit else 0
+    return found
+
+
+def get(room: Room, reference: str, path: str, target: BinaryIO) -> str:
+    """Write `path` as a tar to `target`, in a worker thread; the stat header. NotFound, OSError."""
+    record = room.store.get(reference)
+    with root_of(room, record.id) as root:
+        fd = _open(root, record.id, path)
+        try:
+            header = _header(fd, path)
+            with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                _add(archive, fd, _name(path) if _name(path) != "/" else ".", {})
+            return header
+        finally:
+            os.close(fd)
+
+
+def _add(archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int], str]) -> None:
+    """One inode by its O_PATH fd, and all below it; nothing is looked up by a path that could change meanwhile."""
+    status = os.fstat(fd)
+    info = _info(status, fd, name)
+    if info is None:
+        return
+    if info.type == tarfile.REGTYPE:
+        key = (status.st_dev, status.st_ino)
+        if status.st_nlink > 1 and key in seen:
+            info.type, info.linkname, info.size = tarfile.LNKTYPE, seen[key], 0
+            archive.addfile(info)
+            return
+        seen[key] = name
+        with open(paths.reopen(fd, os.O_RDONLY), "rb") as file:
+            archive.addfile(info, _Exactly(file, info.size))
+        return
+    archive.addfile(info)
+    if info.type == tarfile.DIRTYPE:
+        directory = paths.reopen(fd, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for entry in sorted(os.listdir(directory)):
+                child = os.open(entry, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                try:
+                    _add(archive, child, f"{name}/{entry}", seen)
+                finally:
+                    os.close(child)
+        finally:
+            os.close(directory)
+
+
+class _Exactly(io.RawIOBase):
+    """A file that has `size` bytes whatever it does while it is read: short ones are filled with zeros."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._rest = file, size
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._rest if size < 0 else min(size, self._rest)
+        data = self._file.read(wanted)
+        data += b"\0" * (wanted - len(data))
+        self._rest -= len(data)
+        return data
+
+
+def _info(status: os.stat_result, fd: int, name: str) -> tarfile.TarInfo | None:
+    info = tarfile.TarInfo(name)
+    info.mode, info.uid, info.gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+    info.mtime = int(status.st_mtime)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFREG:
+        info.type, info.size = tarfile.REGTYPE, status.st_size
+    elif kind == stat.S_IFDIR:
+        info.type = tarfile.DIRTYPE
+    elif kind == stat.S_IFLNK:
+        info.type, info.linkname = tarfile.SYMTYPE, os.fsdecode(os.readlink(b"", dir_fd=fd))
+    elif kind in (stat.S_IFCHR, stat.S_IFBLK):
+        info.type = tarfile.CHRTYPE if kind == stat.S_IFCHR else tarfile.BLKTYPE
+        info.devmajor, info.devminor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    elif kind == stat.S_IFIFO:
+        info.type = tarfile.FIFOTYPE
+    else:
+        return None  # a socket has no form in a tar
+    return info
+
+
+def put(room: Room, reference: str, path: str, source: BinaryIO, *, no_overwrite: bool = False) -> None:
+    """Unpack the tar `source` into the directory `path`, in a worker thread.
+
+    NotFound, InvalidArgument (not a directory, a bad tar), OSError."""
+    record = room.store.get(reference)
+    with root_of(room, record.id) as root:
+        try:
+            base = paths.open_in_root(root, path or "/", os.O_PATH | os.O_DIRECTORY)
+        except FileNotFoundError:
+            raise NotFound(f"Could not find the file {path} in container {record.id}") from None
+        except NotADirectoryError:
+            raise InvalidArgument("extraction point is not a directory") from None
+        try:
+            with tarfile.open(fileobj=source, mode="r|*") as archive:
+                for info in archive:
+                    _extract(archive, info, base, no_overwrite)
+        except tarfile.TarError as error:
+            raise InvalidArgument(f"invalid tar: {error}") from None
+        finally:
+            os.close(base)
+
+
+def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo, base: int, no_overwrite: bool) -> None:
+    """One member below `base`. Its parents are resolved inside `base`; its last name is never followed."""
+    name = "/".join(part for part in info.name.split("/") if part not in ("", "."))
+    if not name:
+        return
+    parent, last = paths.parent_in_root(base, name)
+    try:
+        _replace(parent, last, info, no_overwrite)
+        if info.isdir():
+            _make_directory(parent, last)
+        elif info.issym():
+            os.symlink(info.linkname, last, dir_fd=parent)
+        elif info.islnk():
+            source_parent, source = paths.parent_in_root(base, info.linkname)
+            try:
+                os.link(source, last, src_dir_fd=source_parent, dst_dir_fd=parent, follow_symlinks=False)
+            finally:
+                os.close(source_parent)
+        elif info.isfile():
+            _write(archive, info, parent, last)
+        elif info.isfifo():
+            os.mkfifo(last, 0o600, dir_fd=parent)
+        else:
+            kind = stat.S_IFCHR if info.ischr() else stat.S_IFBLK
+            os.mknod(last, kind | 0o600, os.makedev(info.devmajor, info.devminor), dir_fd=parent)
+        _apply(parent, last, info)
+    finally:
+        os.close(parent)
+
+
+def _replace(parent: int, last: str, info: tarfile.TarInfo, no_overwrite: bool) -> None:
+    """Make room: anything but a directory gives way; a directory and a file never replace each other on request."""
+    try:
+        mode = os.stat(last, dir_fd=parent, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return
+    is_directory = stat.S_ISDIR(mode)
+    if is_directory and info.isdir():
+        return
+    if no_overwrite and is_directory != info.isdir():
+        kinds = ("directory", "non-directory") if is_directory else ("non-directory", "directory")
+        raise InvalidArgument(f'cannot overwrite {kinds[0]} "{info.name}" with {kinds[1]}')
+    if not is_directory:
+        os.unlink(last, dir_fd=parent)
+    elif not info.isdir():
+        os.rmdir(last, dir_fd=parent)
+
+
+def _make_directory(parent: int, last: str) -> None:
+    try:
+        os.mkdir(last, 0o700, dir_fd=parent)
+    except FileExistsError:
+        pass  # unpacking into what is there
+
+
+def _write(archive: tarfile.TarFile, info: tarfile.TarInfo, parent: int, last: str) -> None:
+    content = archive.extractfile(info)
+    assert content is not None
+    fd = os.open(last, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=parent)
+    with open(fd, "wb") as file:
+        while data := content.read(1 << 20):
+            file.write(data)
+
+
+def _apply(parent: int, last: str, info: tarfile.TarInfo) -> None:
+    os.chown(last, info.uid, info.gid, dir_fd=parent, follow_symlinks=False)
+    if not info.issym():
+        # Linux has no chmod that spares symlinks; what stands here was made a moment ago and is none.
+        os.chmod(last, stat.S_IMODE(info.mode), dir_fd=parent)
+    times: Any = (info.mtime, info.mtime)
+    os.utime(last, times, dir_fd=parent, follow_symlinks=False)

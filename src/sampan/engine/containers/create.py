@@ -1,0 +1,155 @@
+"""POST /containers/create: check, resolve, prepare the writable layer, write the record."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from contextlib import ExitStack
+
+import msgspec
+
+from sampan.api.docker.containers import Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, LogConfig
+from sampan.engine.containers import command, copyup, mounts, names, verify
+from sampan.engine.containers.model import Container, Mount
+from sampan.engine.containers.room import Room
+from sampan.engine.networks.records import ContainerNetworking
+from sampan.engine.services import ImageRecord
+from sampan.engine.settings import FOUND_BY_NAME
+from sampan.errors import InvalidArgument
+
+OURS = "sampan"
+
+
+async def create(room: Room, request: CreateRequest, name: str = "", platform: str = "") -> CreateResponse:
+    """Make a container that does not run yet.
+
+    NotFound (image, in Docker's words; joined container), AlreadyExists (name), InvalidArgument. A failure leaves
+    nothing behind but volumes that existed before or were named."""
+    config, host_config = request, request.host_config
+    verify.check(config, host_config, room.facts)
+    verify.check_runtime(host_config.runtime, room.settings.runtimes, (OURS, *FOUND_BY_NAME))
+    if not config.image:
+        raise InvalidArgument("no command specified")
+    image = room.images.resolve(config.image, platform)
+    container_id = names.new_id()
+    name = name.removeprefix("/") or names.new_name(room.store.is_free)
+    with ExitStack() as undo:
+        undo.enter_context(room.store.name_reserved(name, container_id))
+        with ExitStack() as made:
+            record = _record(room, request, image, container_id, name)
+            record = msgspec.structs.replace(record, mounts=_with_volumes(room, record, request.host_config, made))
+            room.core.snapshots.prepare(container_id, image.parent)
+            made.callback(room.core.snapshots.remove, container_id)
+            directory = room.directory(container_id)
+            os.makedirs(directory, mode=0o710)
+            made.callback(shutil.rmtree, directory, ignore_errors=True)
+            if any(mount.copy_up for mount in record.mounts):
+                await asyncio.to_thread(copyup.copy_up, room, record)
+            room.networks.configure(networking(record, request))
+            made.callback(room.networks.forget, container_id)
+            room.store.insert(record)
+            made.pop_all()
+    room.publish(record, "create")
+    return CreateResponse(id=container_id, warnings=_warnings(room, host_config))
+
+
+def _record(room: Room, request: CreateRequest, image: ImageRecord, container_id: str, name: str) -> Container:
+    merged = command.merge(request, image.config.get("config") or {})
+    config, host_config = verify.with_defaults(
+        merged,
+        request.host_config,
+        container_id,
+        room.facts,
+        runtime=room.settings.default_runtime,
+        shm_size=room.settings.shm_size,
+        log=LogConfig(type=room.settings.log_driver, config=dict(room.settings.log_opts)),
+        init=room.settings.init,
+    )
+    for mode in (host_config.network_mode, host_config.pid_mode, host_config.ipc_mode):
+        if mode.startswith("container:"):
+            room.store.get(mode.partition(":")[2])
+    path, args = command.resolve(config)
+    return Container(
+        id=container_id,
+        name=name,
+        created_at=time.time_ns(),
+        image_id=image.id,
+        parent=image.parent,
+        path=path,
+        args=args,
+        # The request is a Config with two more fields; the record keeps them apart.
+        config=_plain_config(config),
+        host_config=host_config,
+        runtime=host_config.runtime,
+        mounts=mounts.collect(config, host_config, room.store.get, os.path.exists),
+    )
+
+
+def _plain_config(config: msgspec.Struct) -> Config:
+    fields = Config.__struct_fields__
+    return Config(**{field: getattr(config, field) for field in fields})
+
+
+def _with_volumes(room: Room, record: Container, host_config: HostConfig, made: ExitStack) -> list[Mount]:
+    """The record's mounts with every volume in being: named ones made when missing, anonymous ones new."""
+    found = []
+    for mount in record.mounts:
+        if mount.type != "volume":
+            found.append(mount)
+            continue
+        request = next((given for given in host_config.mounts if _same(given.target, mount.destination)), None)
+        options = request.volume_options if request else None
+        driver = options.driver_config if options else None
+        kind = (driver.name if driver else "") or host_config.volume_driver or "local"
+        # Given only with a name that does not exist yet do options and labels matter; the room decides.
+        volume = room.volumes.create(
+            mount.name, kind, driver.options if driver else None, dict(options.labels) if options else None
+        )
+        if not mount.name:
+            made.callback(room.volumes.remove, volume.name, force=True)
+        found.append(
+            msgspec.structs.replace(
+                mount, name=volume.name, source=volume.mountpoint, driver=volume.driver, mode=mount.mode or "z"
+            )
+            if not mount.anonymous
+            else msgspec.structs.replace(mount, name=volume.name, source=volume.mountpoint, driver=volume.driver)
+        )
+    return found
+
+
+def _same(target: str, destination: str) -> bool:
+    return os.path.normpath(target) == destination
+
+
+def networking(record: Container, request: CreateRequest) -> ContainerNetworking:
+    """What the networks room is to remember."""
+    endpoints = {
+        name: settings for name, settings in request.networking_config.endpoints_config.items() if settings is not None
+    }
+    missing = [name for name, settings in request.networking_config.endpoints_config.items() if settings is None]
+    endpoints.update({name: EndpointSettings() for name in missing})
+    return ContainerNetworking(
+        container_id=record.id,
+        name=record.name,
+        hostname=record.config.hostname,
+        network_mode=record.host_config.network_mode,
+        endpoints=endpoints,
+        port_bindings=record.host_config.port_bindings,
+        exposed_ports=list(record.config.exposed_ports),
+        publish_all_ports=record.host_config.publish_all_ports,
+        mac_address=record.config.mac_address,
+    )
+
+
+def _warnings(room: Room, host_config: HostConfig) -> list[str]:
+    found = []
+    if host_config.oom_kill_disable and not host_config.memory:
+        found.append(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the "
+            "system running out of resources."
+        )
+    if host_config.oom_kill_disable and room.facts.cgroup_version == 2:
+        found.append("Your kernel does not support OomKillDisable. OomKillDisable discarded.")
+    return found
