@@ -6,7 +6,7 @@ An image never loses its last name by accident: before one is taken or moved awa
 from __future__ import annotations
 
 from sampan.containerd.services import Image
-from sampan.engine.images.catalog import DANGLING, Catalog
+from sampan.engine.images.catalog import DANGLING, Catalog, Details
 from sampan.engine.services import Events
 from sampan.errors import Conflict, InvalidArgument, NotFound
 from sampan.oci import reference
@@ -16,21 +16,19 @@ from sampan.oci.reference import Reference
 
 def tag(catalog: Catalog, events: Events, source: str, repository: str, label: str) -> Reference:
     """`docker tag`: the new name. NotFound (source), InvalidArgument (name), in Docker's words."""
-    entry = catalog.entry(source)
+    details, shown = catalog.find(source)
     name = parse_target(repository, label)
-    put(catalog, name, _target(catalog, source, entry.names))
-    events.publish("image", "tag", entry.id, {**entry.details.labels, "name": name.familiar})
+    put(catalog, name, _target(catalog, details, shown))
+    events.publish("image", "tag", details.id, {**details.labels, "name": name.familiar})
     return name
 
 
-def _target(catalog: Catalog, source: str, names: object) -> Descriptor:
+def _target(catalog: Catalog, details: Details, shown: str) -> Descriptor:
     """The descriptor to point at: the very one of the source's name, so that an index stays an index."""
-    del names
-    details, shown = catalog.find(source)
     try:
         named = catalog.named(reference.parse_normalized(shown).with_default_tag())
     except InvalidArgument:
-        named = None
+        named = None  # an ID
     return named.target if named is not None else details.manifest
 
 
@@ -76,9 +74,11 @@ def settle(catalog: Catalog, target: Descriptor) -> None:
     details = catalog.details(target)
     if details is None:
         return
-    for name in catalog.entry_of(details.id).names:
-        if name.name.startswith(DANGLING + "@"):
-            catalog.names.delete(name.name)
+    every = [name.name for name in catalog.entry_of(details.id).names]
+    stand_ins = [name for name in every if name.startswith(DANGLING + "@")]
+    if len(stand_ins) < len(every):
+        for name in stand_ins:
+            catalog.names.delete(name)
 
 
 def forget(catalog: Catalog, image_id: str) -> None:

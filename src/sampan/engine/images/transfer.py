@@ -134,13 +134,12 @@ def failure(error: BaseException) -> ProgressLine:
     return ProgressLine(errorDetail=ErrorDetail(message=text), error=text)
 
 
-def bar(current: int, total: int, width: int = 50) -> str:
+def bar(current: int, total: int) -> str:
     """ "[=====>      ]  1.2MB/4.5MB", as clients of API 1.24 print it; without a total only the size."""
     if total <= 0 or current > total:
         return size_text(current).rjust(8)
-    done = width * current // total
-    head = "=" * (done - 1) + ">" if done < width else "=" * width
-    return f"[{head.ljust(width)}] {size_text(current).rjust(8)}/{size_text(total)}"
+    done = 100 * current // total // 2
+    return f"[{'=' * done}>{' ' * (50 - done)}] {size_text(current).rjust(8)}/{size_text(total)}"
 
 
 def size_text(size: float) -> str:
