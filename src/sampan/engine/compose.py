@@ -6,8 +6,10 @@ reverse. Imports of rooms are inside the functions: route files import this modu
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
+import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from sampan.engine.services import ContainerUsage
     from sampan.engine.system import System
     from sampan.engine.volumes.local import LocalVolumes
+
+log = logging.getLogger("sampan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """Open every room; closes them in reverse. Error when one cannot be opened, after undoing what was."""
+    from sampan.engine.containers.reconcile import reconcile
     from sampan.engine.containers.room import Usage, open_room
     from sampan.engine.containers.store import Store
     from sampan.engine.events import EventLog
@@ -100,6 +105,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             settings=settings,
             store=store,
         )
+        await reconcile(room)
+        opened.push_async_callback(_leave, room, settings)
         yield Engine(
             settings=settings,
             core=core,
@@ -112,6 +119,23 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             containers=room,
             system=_system(settings, images, volumes, usage, events, degraded),
         )
+
+
+async def _leave(room: Room, settings: Settings) -> None:
+    """Before the rooms close: containers are stopped if that was asked for, teardowns under way come to their end."""
+    from sampan.engine.containers.stop import stop
+
+    if not settings.live_restore:
+        running = [record.id for record in room.store.all() if record.is_running]
+        stops = (stop(room, container_id) for container_id in running)
+        try:
+            async with asyncio.timeout(settings.shutdown_timeout):
+                for result in await asyncio.gather(*stops, return_exceptions=True):
+                    if isinstance(result, Exception):
+                        log.warning("stopping a container: %s", result)
+        except TimeoutError:
+            log.warning("containers did not stop within %d seconds", settings.shutdown_timeout)
+    await room.live.settle()
 
 
 async def _open_core(settings: Settings, opened: AsyncExitStack) -> tuple[Core, tuple[str, ...]]:
