@@ -1,0 +1,127 @@
+"""A one-shot's wait: from a `Launch` to the process's exit code, with its signals, terminal and messages on the way."""
+
+from __future__ import annotations
+
+import os
+import select
+from _signal import (  # type: ignore[import-not-found]
+    SIG_IGN,
+    SIGCHLD,
+    SIGHUP,
+    SIGINT,
+    SIGQUIT,
+    SIGTERM,
+    SIGTTIN,
+    SIGTTOU,
+    SIGUSR1,
+    SIGUSR2,
+    SIGWINCH,
+    set_wakeup_fd,
+    signal,
+)
+
+from sampan import errors
+from sampan.linux import process
+from sampan.runtime.console import Terminal, send_master
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sampan.runtime.launch import Launch
+
+_FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
+
+
+def until_ready(launched: Launch, console_socket: str) -> Terminal | None:
+    """Wait until init is ready; a terminal's master goes to `console_socket`, or is returned joined to ours.
+
+    Errors: the kind that init named, with its text; the process has been reaped then.
+    """
+    terminal: Terminal | None = None
+    poller = select.poll()
+    poller.register(launched.channel, select.POLLIN)
+    while True:
+        poller.poll()
+        event = launched.step()
+        if event is None:
+            continue
+        if event[0] == "console":
+            if console_socket:
+                send_master(console_socket, "/dev/ptmx", event[1])
+            else:
+                terminal = Terminal(event[1])
+        elif event[0] == "ready":
+            return terminal
+        elif event[0] == "failed":
+            if terminal:
+                terminal.close()
+            launched.discard()
+            reap(launched.pidfd)
+            raise getattr(errors, event[1], errors.Error)(event[2])
+
+
+def reap(pidfd: int) -> int:
+    """Wait for the end of our child: its exit code, or 128 plus the signal that ended it."""
+    found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    if found is None:
+        return 0
+    return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
+
+
+def until_exit(launched: Launch, terminal: Terminal | None, started: Callable[[], None] | None = None) -> int:
+    """Tell init to go on, pass signals and terminal input, and return the exit code.
+
+    `started` is called when execve has happened.
+    """
+    wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    set_wakeup_fd(woken)
+    for number in (*_FORWARDED, SIGWINCH):
+        signal(number, _nothing)
+    for number in (SIGTTIN, SIGTTOU):
+        signal(number, SIG_IGN)
+    poller = select.poll()
+    for fd in (launched.channel, launched.pidfd, wake):
+        poller.register(fd, select.POLLIN)
+    if terminal:
+        poller.register(terminal.master, select.POLLIN)
+        poller.register(0, select.POLLIN)
+    launched.proceed()
+    channel = launched.channel
+    while True:
+        for fd, _ in poller.poll():
+            if fd == channel:
+                if launched.step():
+                    poller.unregister(channel)
+                    if started:
+                        started()
+            elif fd == wake:
+                _pass_on(os.read(wake, 64), launched.pidfd, terminal)
+            elif fd == launched.pidfd:
+                code = reap(launched.pidfd)
+                if terminal:
+                    terminal.close()
+                return code
+            elif terminal and fd == terminal.master:
+                if not terminal.output():
+                    poller.unregister(fd)
+            elif terminal:
+                terminal.input()
+                if not terminal.reading:
+                    poller.unregister(0)
+
+
+def _nothing(number: int, frame: object) -> None:
+    """The number also arrives through the wake-up pipe, where the loop reads it."""
+
+
+def _pass_on(numbers: bytes, pidfd: int, terminal: Terminal | None) -> None:
+    for number in numbers:
+        if number == SIGWINCH:
+            if terminal:
+                terminal.resize()
+        elif number != SIGCHLD:
+            try:
+                process.pidfd_send_signal(pidfd, number)
+            except ProcessLookupError:
+                pass  # it has ended, and its pidfd is about to say so

@@ -1,0 +1,144 @@
+"""The verbs `create` and `run`: from a bundle to a container that waits, or that runs to its end."""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import InvalidArgument, NotFound
+from sampan.oci import spec as oci_spec
+from sampan.runtime import attend, delete, document, state
+from sampan.runtime.host import host_facts
+from sampan.runtime.launch import Launch, launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from sampan.oci.spec import Spec
+
+
+def load_spec(bundle: str) -> Spec:
+    """The checked spec of a bundle. Errors: NotFound, DataLoss, InvalidArgument."""
+    try:
+        found = document.load(f"{bundle}/config.json")
+    except FileNotFoundError:
+        raise NotFound("JSON specification file config.json not found") from None
+    except NotADirectoryError:
+        raise NotFound(f"chdir {bundle}: not a directory") from None
+    return oci_spec.validate(found)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """The pid as decimal text; the file appears whole. Errors: OSError."""
+    folder, _, name = path.rpartition("/")
+    temporary = f"{folder}/.{name}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+
+
+def passed_fds(count: int) -> list[int]:
+    """The descriptors that --preserve-fds and LISTEN_FDS name. Errors: InvalidArgument for one that is not open."""
+    total = count
+    if os.environ.get("LISTEN_FDS", "").isdigit():
+        total += int(os.environ["LISTEN_FDS"])
+    for fd in range(3, 3 + total):
+        try:
+            os.fstat(fd)
+        except OSError:
+            raise InvalidArgument(f"unable to stat preserved-fd {fd - 3} (of {total}): bad file descriptor") from None
+    return list(range(3, 3 + total))
+
+
+def run(
+    container_id: str,
+    bundle: str,
+    root: str,
+    *,
+    create_only: bool = False,
+    detach: bool = False,
+    keep: bool = False,
+    console_socket: str = "",
+    pid_file: str = "",
+    preserve_fds: int = 0,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+) -> int:
+    """Create a container and, unless `create_only`, start it; return its exit code, 0 when it is left to itself.
+
+    `bundle` and `pid_file` are absolute. Errors: sampan.errors, OSError; nothing is left behind then.
+    """
+    state.check_id(container_id)
+    spec = load_spec(bundle)
+    detached = create_only or detach
+    terminal = bool(spec.get("process", {}).get("terminal"))
+    _check_terminal(terminal, detached, console_socket)
+    keep_fds = passed_fds(preserve_fds)
+    _announce_listeners(spec, keep_fds, preserve_fds)
+    host = host_facts()
+    folder = state.reserve(root, container_id)
+    try:
+        fifo = _make_fifo(folder) if create_only else -1
+        launched = launch(
+            spec, container_id=container_id, bundle=bundle, root=root, host=host, terminal=terminal,
+            keep_fds=keep_fds, fifo=fifo, no_pivot=no_pivot, no_new_keyring=no_new_keyring,
+        )  # fmt: skip
+    except BaseException:
+        state.remove(root, container_id)
+        raise
+    try:
+        return _attend(launched, root, detached, create_only, keep, console_socket, pid_file)
+    except BaseException:
+        launched.discard()
+        delete.clean_up(root, launched.state)
+        raise
+
+
+def _attend(
+    launched: Launch, root: str, detached: bool, create_only: bool, keep: bool, console_socket: str, pid_file: str
+) -> int:
+    own_terminal = attend.until_ready(launched, console_socket)
+    state.save(root, launched.state)
+    if pid_file:
+        write_pid_file(pid_file, launched.pid)
+    if create_only:
+        return 0
+    if detached:
+        launched.proceed()
+        _after_start(launched)
+        return 0
+    code = attend.until_exit(launched, own_terminal, lambda: _after_start(launched))
+    if not keep:
+        delete.clean_up(root, launched.state)
+    return code
+
+
+def _after_start(launched: Launch) -> None:
+    if launched.hooks.get("poststart"):
+        launched.run_hooks("poststart", status="running")
+
+
+def _check_terminal(terminal: bool, detached: bool, console_socket: str) -> None:
+    if not terminal and console_socket:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    if terminal and detached and not console_socket:
+        raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
+    if not detached and console_socket:
+        raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+
+
+def _make_fifo(folder: str) -> int:
+    """The pipe at which init waits for `start`, open for both directions so that neither open nor read ends early."""
+    before = os.umask(0)
+    try:
+        os.mkfifo(f"{folder}/{state.FIFO}", 0o622)
+    finally:
+        os.umask(before)
+    return os.open(f"{folder}/{state.FIFO}", os.O_RDWR | os.O_CLOEXEC)
+
+
+def _announce_listeners(spec: Spec, keep_fds: list[int], preserve_fds: int) -> None:
+    listening = len(keep_fds) - preserve_fds
+    if listening > 0:
+        spec["process"].setdefault("env", []).extend([f"LISTEN_FDS={listening}", "LISTEN_PID=1"])

@@ -1,0 +1,61 @@
+"""The verb `delete`: remove what is left of a container."""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import Conflict, NotFound
+from sampan.linux import abi
+from sampan.runtime import cgroup, document, hooks, state
+from sampan.runtime.kill import kill_and_wait
+from sampan.runtime.steps.situation import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def delete(root: str, container_id: str, force: bool = False) -> None:
+    """Remove a stopped or merely created container; with `force` also a running one, and no error for a missing one.
+
+    Errors: NotFound, Conflict, sampan.errors of the cgroup's removal.
+    """
+    try:
+        found = state.load(root, container_id)
+    except NotFound:
+        # A directory without a state file is what an interrupted create leaves.
+        if os.path.isdir(state.directory(root, container_id)):
+            state.remove(root, container_id)
+            if not force:
+                raise
+        if force:
+            return
+        raise
+    now = state.status(root, found)
+    if now in ("running", "paused") and not force:
+        raise Conflict(f"cannot delete container {container_id} that is not stopped: {now}")
+    if now != "stopped":
+        kill_and_wait(found)
+    clean_up(root, found)
+
+
+def clean_up(root: str, found: dict[str, Any]) -> None:
+    """Kill what remains in its cgroups, remove them and the state directory, run the poststop hooks."""
+    paths = found["cgroup_paths"]
+    if not state.alive(found) and cgroup.exists(paths) and cgroup.pids(paths):
+        cgroup.kill(paths, abi.SIGKILL)
+    cgroup.remove(paths)
+    state.remove(root, found["id"])
+    run_poststop(found)
+
+
+def run_poststop(found: dict[str, Any]) -> None:
+    """Run the poststop hooks. A hook that fails stops nobody: config.md says to warn and go on."""
+    wanted = found["spec"].get("hooks", {}).get("poststop", [])
+    if wanted:
+        text = document.text_of(state.oci_state(found, "stopped"))
+        for index, hook in enumerate(wanted):
+            try:
+                hooks.run(hook, "poststop", index, text, {})
+            except StepFailed as failure:
+                os.write(2, f"{failure}\n".encode("utf-8", "surrogateescape"))

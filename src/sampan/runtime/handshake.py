@@ -1,0 +1,66 @@
+"""The conversation of a launch, over a SEQPACKET socket pair: one packet, one message.
+
+    parent (keeper, sampan-runc)             init (new process)
+      |  clone3                                |
+      |- - - - - - - - - - - - - - - - - - - ->|  cgroups, namespaces
+      |  "mapped"        [user namespace]      |
+      |--------------------------------------->|  ids of the namespace's root, mounts, devices
+      |  "hooks"         [prestart, createRuntime given]
+      |<---------------------------------------|
+      |  "hooked"                              |
+      |--------------------------------------->|  createContainer hooks, pivot_root
+      |  "console" + fd  [terminal]            |
+      |<---------------------------------------|  masks, ids, capabilities, program found
+      |  "listener" + fd [seccomp notifies, before ready when the filter is loaded first]
+      |<---------------------------------------|
+      |  "ready"                               |
+      |<---------------------------------------|  waits here, for "proceed" or for a byte in the exec.fifo
+      |  "proceed"                             |
+      |--------------------------------------->|  filter, startContainer hooks, execve
+      |  end of stream: execve happened        |
+      |<- - - - - - - - - - - - - - - - - - - -|
+
+Instead of any message of its own init may say "failed", a kind (a class name of `sampan.errors`) and runc's text, and
+end. A packet is WORD, or WORD and a payload after one null byte. After "proceed" nobody waits for a failure: init then
+writes it to the process's standard error and exits with 1, as runc's does.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
+
+from sampan.linux.sockets import recv_with_fds, send_with_fds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Sequence
+
+MAPPED = "mapped"
+HOOKS = "hooks"
+HOOKED = "hooked"
+CONSOLE = "console"
+LISTENER = "listener"
+READY = "ready"
+PROCEED = "proceed"
+FAILED = "failed"
+
+_MAX_MESSAGE = 65536
+
+
+def pair() -> tuple[socket, socket]:
+    """(the parent's end, init's end), both close-on-exec and blocking. Errors: OSError."""
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
+
+
+def send(sock: socket, word: str, payload: str = "", fds: Sequence[int] = ()) -> None:
+    """One message. Errors: OSError, EPIPE when the other side has ended."""
+    text = f"{word}\0{payload}" if payload else word
+    send_with_fds(sock, text.encode("utf-8", "surrogateescape")[:_MAX_MESSAGE], fds)
+
+
+def receive(sock: socket) -> tuple[str, str, list[int]]:
+    """(word, payload, fds) of the next message; word "" is the end. Errors: OSError."""
+    data, fds, _ = recv_with_fds(sock, _MAX_MESSAGE, 2)
+    word, _, payload = data.decode("utf-8", "surrogateescape").partition("\0")
+    return word, payload, fds

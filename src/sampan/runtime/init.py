@@ -1,0 +1,82 @@
+"""The new process: it performs the steps of its plan, one after another, and becomes the container's program.
+
+What must hold from the first step on: one thread; nothing is imported, for the next import would search the
+container's files; no Python object of the parent is torn down, for the descriptors behind it may be other ones by now.
+So `main` never returns and never unwinds: it ends in execve or in os._exit.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sampan.linux import fds
+from sampan.runtime import handshake
+from sampan.runtime.steps import PERFORM
+from sampan.runtime.steps.situation import Situation, StepFailed, detailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from sampan.runtime.plan.step import Step
+
+
+def main(steps: list[Step], init: Situation, keep: list[int]) -> NoReturn:
+    """Perform `steps`; `keep` are the descriptors (stdio, channel, what steps use) that stay open."""
+    proceeded = False
+    cause = ""
+    try:
+        close_the_door()
+        _own_descriptors(init, keep)
+        for step in steps:
+            cause = step.cause
+            PERFORM[step.do](init, **step.with_)
+            proceeded = proceeded or step.do == "ready"
+    except StepFailed as failure:
+        _fail(init, proceeded, failure.kind, str(failure), failure.in_init, cause)
+    except OSError as error:
+        _fail(init, proceeded, "Error", detailed(error), True, cause)
+    except BaseException as error:
+        _fail(init, proceeded, "Error", f"{type(error).__name__}: {error}", True, cause)
+    os._exit(1)
+
+
+def close_the_door() -> None:
+    """From here on nothing can be imported: there is nowhere to look and nobody to look."""
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+
+
+def _own_descriptors(init: Situation, keep: list[int]) -> None:
+    """Close what belongs to the parent's other containers and put the standard streams in place."""
+    fds.close_all_except([0, 1, 2, *keep])
+    if init.stdio is None:
+        return
+    # A stream's own number may be the place of another, so each is first moved out of 0..2.
+    moved = []
+    for fd in init.stdio:
+        while fd < 3:
+            fd = os.dup(fd)
+        moved.append(fd)
+    for number, fd in enumerate(moved):
+        os.dup2(fd, number, inheritable=True)
+    for fd in set(moved):
+        os.close(fd)
+
+
+def _fail(init: Situation, proceeded: bool, kind: str, text: str, in_init: bool, cause: str) -> NoReturn:
+    if proceeded:
+        os.write(2, f"{text}\n".encode("utf-8", "surrogateescape"))
+        os._exit(1)
+    if in_init:
+        text = f"error during container init: {text}"
+        # runc does not say which field of the spec it was; behind its own text that harms no reader of it.
+        text += f" [{cause}]" if cause.endswith("]") else ""
+    try:
+        handshake.send(init.channel, handshake.FAILED, f"{kind}\0unable to start container process: {text}")
+    except OSError:
+        pass  # the parent has gone
+    os._exit(1)

@@ -1,0 +1,456 @@
+"""Making a container's process: what the parent does before, during and after clone3. For keeper and one-shot alike.
+
+    launched = launch(spec, container_id=..., bundle=..., root=..., host=host_facts(), ...)
+    poll launched.channel, then: event = launched.step()     None | ("console", fd) | ("listener", fd)
+                                                             | ("ready",) | ("running",) | ("failed", kind, text)
+    launched.proceed()                                       after ("ready",): execve
+
+`launch` returns when the process exists; it plans, makes the cgroups and forks, which takes about 2 ms, and never waits
+for the process. The caller must be single-threaded. `step` never blocks. After ("failed", ...) the process has ended or
+is about to; the caller reaps it through `pidfd` and calls `discard`.
+"""
+
+from __future__ import annotations
+
+import os
+
+from sampan.errors import Error
+from sampan.linux import abi, process, procfs
+from sampan.oci import spec as oci_spec
+from sampan.runtime import cgroup, document, handshake, hooks, idmap, init, profile, state
+from sampan.runtime.plan import Wishes, plan_container, plan_exec, rootfs_path
+from sampan.runtime.steps.situation import Situation, StepFailed, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from collections.abc import Sequence
+    from typing import Any
+
+    from sampan.oci.spec import Process, Resources, Spec
+    from sampan.runtime.host import HostFacts
+    from sampan.runtime.plan import Plan
+
+    Event = tuple[Any, ...]
+
+
+class Launch:
+    """A process on its way to execve. `state` is what `state.save` writes; for an exec it is the container's.
+
+    `pid` and `pidfd` are the caller's to reap and close. `channel` is a non-blocking descriptor to poll for input; it
+    is closed by `close`, or when `step` has said "running" or "failed".
+    """
+
+    __slots__ = ("_cgroups", "_limits", "_rlimits", "_sock", "_told", "hooks", "pid", "pidfd", "proceeded", "state")
+
+    def __init__(self, pid: int, pidfd: int, sock: socket, state: dict[str, Any], plan: Plan) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.state = state
+        self.hooks = plan.hooks
+        self.proceeded = False
+        self._sock: socket | None = sock
+        self._rlimits = plan.rlimits
+        self._limits: Resources | None = None
+        self._cgroups: dict[str, str] = {}
+        self._told = False
+        sock.setblocking(False)
+
+    @property
+    def conversation(self) -> Launch:
+        return self
+
+    @property
+    def channel(self) -> int:
+        """The descriptor to poll, -1 when the conversation is over."""
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def step(self) -> Event | None:
+        """Take what init says and do the parent's part of it. None when nothing (more) concerns the caller."""
+        if self._sock is None:
+            return None
+        try:
+            word, payload, received = handshake.receive(self._sock)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            word, payload, received = "", "", []
+        try:
+            return self._answer(word, payload, received)
+        except StepFailed as failure:
+            return self._give_up(
+                failure.kind, f"unable to start container process: error during container init: {failure}"
+            )
+        except Error as error:
+            text = f"unable to start container process: error during container init: {error}"
+            return self._give_up(type(error).__name__, text)
+        except OSError as error:
+            text = f"unable to start container process: error during container init: {error.strerror or error}"
+            return self._give_up("Error", text)
+
+    def _answer(self, word: str, payload: str, received: list[int]) -> Event | None:
+        if word == handshake.HOOKS:
+            self._set_limits("procHooks")
+            self.run_hooks("prestart", "createRuntime", status="creating")
+            self._send(handshake.HOOKED)
+            return None
+        if word in (handshake.CONSOLE, handshake.LISTENER) and received:
+            return word, received[0]
+        if word == handshake.READY:
+            self._set_limits("ready")
+            self._set_rlimits()
+            return (handshake.READY,)
+        if word == handshake.FAILED:
+            kind, _, text = payload.partition("\0")
+            self.close()
+            return handshake.FAILED, kind, text
+        if word:
+            raise Error(f"unexpected message {word!r} from init")
+        self.close()
+        if self.proceeded:
+            return ("running",)
+        return handshake.FAILED, "Error", "unable to start container process: container init exited prematurely"
+
+    def proceed(self) -> None:
+        """Let init execute the program. Errors: OSError EPIPE when it has ended."""
+        self.proceeded = True
+        self._send(handshake.PROCEED)
+
+    def close(self) -> None:
+        """End the conversation. An init that was not told to proceed ends."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def discard(self) -> None:
+        """Kill what is left of a launch that failed; the caller reaps the pid and removes the cgroups."""
+        self.close()
+        try:
+            process.pidfd_send_signal(self.pidfd, abi.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def run_hooks(self, *names: str, status: str) -> None:
+        """Run the named hooks in the host's namespaces, in the spec's order. Errors: StepFailed."""
+        for name in names:
+            for index, hook in enumerate(self.hooks.get(name, [])):
+                text = document.text_of(state.oci_state(self.state, status))
+                hooks.run(hook, name, index, text, {})
+
+    def _send(self, word: str) -> None:
+        if self._sock is None:
+            raise BrokenPipeError(32, "the process has ended")
+        handshake.send(self._sock, word)
+
+    def _give_up(self, kind: str, text: str) -> Event:
+        self.discard()
+        return handshake.FAILED, kind, text
+
+    def _set_limits(self, moment: str) -> None:
+        """Not before the mounts are made, as in runc: device rules would hinder them, and a small limit even us."""
+        if self._limits is not None:
+            limits, self._limits = self._limits, None
+            try:
+                cgroup.apply(self._cgroups, limits)
+            except Error as error:
+                raise StepFailed(
+                    f"error setting cgroup config for {moment} process: {error}", type(error).__name__
+                ) from None
+
+    def limit(self, paths: dict[str, str], resources: Resources) -> None:
+        """Remember the limits to set when init is ready for them."""
+        self._cgroups = paths
+        self._limits = resources
+
+    def _set_rlimits(self) -> None:
+        for name, soft, hard in self._rlimits:
+            try:
+                process.prlimit(self.pid, abi.RLIMITS[name], soft, hard)
+            except OSError as error:
+                raise StepFailed(f"error setting rlimits for ready process: error setting rlimit type "
+                                 f"{abi.RLIMITS[name]}: {words(error)}") from None  # fmt: skip
+
+
+def launch(
+    spec: Spec,
+    *,
+    container_id: str,
+    bundle: str,
+    root: str,
+    host: HostFacts,
+    rootfs_mounts: list[dict[str, Any]] | None = None,
+    stdio: tuple[int, int, int] | None = None,
+    terminal: bool | None = None,
+    console_size: tuple[int, int] | None = None,
+    keep_fds: Sequence[int] = (),
+    fifo: int = -1,
+    no_pivot: bool = False,
+    no_new_keyring: bool = False,
+) -> Launch:
+    """Make the first process of a container. `spec` is validated here; `bundle` is absolute.
+
+    `stdio` are descriptors for 0, 1, 2 (None: ours); with `terminal` (None: the spec's) init makes a pty and sends its
+    master. `keep_fds` become 3, 4, ... of the program. `fifo`, a descriptor open for both directions, is where init
+    waits instead of for `proceed`. The caller removes the cgroups (`cgroup.remove(launch.state["cgroup_paths"])`) when
+    the process has ended, and on an error of this function nothing is left. Errors: sampan.errors, OSError.
+    """
+    oci_spec.validate(spec)
+    if "process" not in spec:
+        raise Error("process property must not be empty")
+    linux = spec.get("linux", {})
+    if terminal is None:
+        terminal = bool(spec["process"].get("terminal"))
+    paths = cgroup.paths(host, linux.get("cgroupsPath", ""), container_id)
+    program, flags = profile.program_of(linux.get("seccomp"), root)
+    size = console_size or _console_size(spec["process"])
+    wishes = Wishes(container_id, bundle, rootfs_mounts, paths, terminal, size, program, flags, len(keep_fds),
+                    no_pivot, no_new_keyring)  # fmt: skip
+    plan = plan_container(spec, wishes, host)
+    cgroup.create(paths)
+    try:
+        kept = {"id": container_id, "rootfs": rootfs_path(spec, bundle), "bundle": bundle, "paths": paths}
+        return _clone(spec, plan, kept, stdio if not terminal else None, keep_fds, fifo)
+    except BaseException:
+        cgroup.remove(paths)
+        raise
+
+
+def _console_size(wanted: Process) -> tuple[int, int] | None:
+    size = wanted.get("consoleSize")
+    return (size["height"], size["width"]) if size else None
+
+
+def _clone(
+    spec: Spec, plan: Plan, kept: dict[str, Any], stdio: tuple[int, int, int] | None, keep_fds: Sequence[int], fifo: int
+) -> Launch:
+    held: list[int] = []  # descriptors that only init needs: ours are closed on every way out
+    ours, theirs = handshake.pair()
+    situation = Situation(theirs)
+    situation.stdio = stdio
+    situation.fifo = fifo
+    situation.preserve = len(keep_fds)
+    situation.hooks = plan.hooks  # type: ignore[assignment]
+    try:
+        unified, situation.cgroups = cgroup.open_joins(kept["paths"])
+        held += situation.cgroups
+        if unified is not None:
+            held.append(unified)
+        for kind, path in plan.joins:
+            situation.namespaces[kind] = _open_namespace(kind, path)
+            held.append(situation.namespaces[kind])
+        if any(plan.hooks.get(name) for name in ("createContainer", "startContainer")):
+            situation.state = _hook_state(spec, kept)
+        keep = [theirs.fileno(), *held, *([fifo] if fifo >= 0 else [])]
+        pid, pidfd = _fork(plan.clone_flags, unified, situation, spec)
+        if pid == 0:
+            _become(plan, situation, keep, list(keep_fds))
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in held:
+            os.close(fd)
+    return _parent(spec, plan, kept, pid, pidfd, ours)
+
+
+def _become(plan: Plan, situation: Situation, keep: list[int], keep_fds: list[int]) -> None:
+    """In the child: never returns."""
+    try:
+        place_fds(keep_fds, situation, keep)
+        init.main(plan.steps, situation, keep)
+    finally:
+        os._exit(1)
+
+
+def place_fds(keep_fds: list[int], situation: Situation, keep: list[int]) -> None:
+    """Give the program's own descriptors the numbers 3, 4, ...; what of ours stands there moves up."""
+    if not keep_fds:
+        return
+    top = 3 + len(keep_fds)
+    moves = {fd: _above(fd, top) for fd in {*keep, *(situation.stdio or ())} if 3 <= fd < top}
+    sources = [_above(fd, top) for fd in keep_fds]
+    situation.cgroups = [moves.get(fd, fd) for fd in situation.cgroups]
+    situation.namespaces = {kind: moves.get(fd, fd) for kind, fd in situation.namespaces.items()}
+    situation.container_pidfd = moves.get(situation.container_pidfd, situation.container_pidfd)
+    situation.fifo = moves.get(situation.fifo, situation.fifo)
+    if situation.stdio:
+        situation.stdio = tuple(moves.get(fd, fd) for fd in situation.stdio)  # type: ignore[assignment]
+    number = situation.channel.fileno()
+    if number in moves:
+        situation.channel.detach()
+        situation.channel = type(situation.channel)(fileno=moves[number])
+    keep[:] = [moves.get(fd, fd) for fd in keep]
+    for place, fd in enumerate(sources):
+        os.dup2(fd, 3 + place, inheritable=True)
+    keep.extend(range(3, top))
+
+
+def _above(fd: int, lowest: int) -> int:
+    """A duplicate of `fd` with a number of at least `lowest`."""
+    from fcntl import F_DUPFD_CLOEXEC, fcntl  # only where descriptors are passed on, and before the door closes
+
+    return fcntl(fd, F_DUPFD_CLOEXEC, lowest)
+
+
+def _open_namespace(kind: str, path: str) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise Error(f"unable to start container process: lstat {path}: {words(error)}") from None
+    if not procfs.is_namespace(fd):
+        os.close(fd)
+        raise Error(f"unable to start container process: {path} is not a {kind} namespace file")
+    return fd
+
+
+def _fork(flags: int, unified: int | None, situation: Situation, spec: Spec) -> tuple[int, int]:
+    """clone3, with this process's children meanwhile born into the pid and time namespaces to join."""
+    process.set_dumpable(False)  # inherited: nobody in a joined namespace may trace init (CVE-2016-9962)
+    back: list[tuple[int, int]] = []
+    offsets = spec.get("linux", {}).get("timeOffsets")
+    new_time = any(n["type"] == "time" and not n.get("path") for n in spec.get("linux", {}).get("namespaces", []))
+    try:
+        for kind in ("pid", "time"):
+            fd = situation.namespaces.pop(kind, -1)
+            if fd >= 0:
+                back.append((procfs.open_namespace("self", kind), abi.NAMESPACES[kind][0]))
+                process.setns(fd, abi.NAMESPACES[kind][0])
+        if new_time:
+            back.append((procfs.open_namespace("self", "time"), abi.CLONE_NEWTIME))
+            process.unshare(abi.CLONE_NEWTIME)
+            for clock, offset in (offsets or {}).items():
+                line = f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}"
+                proc = procfs.open_proc()
+                try:
+                    procfs.write_file(proc, "self/timens_offsets", line)
+                finally:
+                    os.close(proc)
+        pid, pidfd = process.clone3(flags, unified)
+    except OSError as error:
+        for fd, flag in back:
+            process.setns(fd, flag)
+            os.close(fd)
+        raise Error(f"unable to start container process: {error.strerror}") from None
+    if pid:
+        for fd, flag in back:
+            process.setns(fd, flag)
+            os.close(fd)
+    return pid, pidfd
+
+
+def _hook_state(spec: Spec, kept: dict[str, Any]) -> str:
+    """The state for init's own hooks; in its pid namespace init is process 1, and Python's getpid says so."""
+    namespaces = {n["type"] for n in spec.get("linux", {}).get("namespaces", [])}
+    made = {"id": kept["id"], "bundle": kept["bundle"], "spec": spec, "init_process_pid": 0,
+            "config": {"version": spec.get("ociVersion", "")}}  # fmt: skip
+    return document.text_of(state.oci_state(made, "creating", 1 if "pid" in namespaces else None))
+
+
+def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, sock: socket) -> Launch:
+    made = Launch(pid, pidfd, sock, {}, plan)
+    try:
+        if plan.uid_mappings:
+            idmap.write(pid, plan.uid_mappings, plan.gid_mappings)
+            handshake.send(sock, handshake.MAPPED)
+        if plan.oom_score_adj is not None:
+            _set_oom_score(pid, plan.oom_score_adj)
+        made.state = state.new(kept["id"], spec, kept["bundle"], kept["rootfs"], kept["paths"], pid,
+                               procfs.start_time(pid))  # fmt: skip
+        resources = spec.get("linux", {}).get("resources")
+        if resources:
+            made.limit(kept["paths"], resources)
+    except BaseException:
+        made.discard()
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        raise
+    return made
+
+
+def _set_oom_score(pid: int, score: int) -> None:
+    proc = procfs.open_proc()
+    try:
+        procfs.set_oom_score_adj(proc, pid, score)
+    except OSError as error:
+        raise Error(f"unable to start container process: write /proc/{pid}/oom_score_adj: {words(error)}") from None
+    finally:
+        os.close(proc)
+
+
+def launch_exec(
+    container: dict[str, Any],
+    wanted: Process,
+    *,
+    host: HostFacts,
+    root: str = "",
+    stdio: tuple[int, int, int] | None = None,
+    terminal: bool | None = None,
+    console_size: tuple[int, int] | None = None,
+    keep_fds: Sequence[int] = (),
+    cgroup_paths: dict[str, str] | None = None,
+) -> Launch:
+    """Make one more process in the running container whose loaded state is `container`. Otherwise as `launch`.
+
+    `wanted` is a runtime-spec process object. Errors: sampan.errors; NotFound when init has gone.
+    """
+    oci_spec.validate_process(wanted)
+    spec: Spec = container["spec"]
+    linux = spec.get("linux", {})
+    if terminal is None:
+        terminal = bool(wanted.get("terminal"))
+    program, flags = profile.program_of(linux.get("seccomp"), root)
+    paths = cgroup_paths or container["cgroup_paths"]
+    size = console_size or _console_size(wanted)
+    wishes = Wishes(container["id"], container["bundle"], None, paths, terminal, size, program, flags, len(keep_fds))
+    kinds = {n["type"]: n.get("path", "") for n in linux.get("namespaces", [])}
+    plan = plan_exec(wanted, kinds, wishes, host)
+    held: list[int] = []
+    ours, theirs = handshake.pair()
+    situation = Situation(theirs)
+    situation.stdio = stdio if not terminal else None
+    try:
+        situation.container_pidfd = _pidfd_of(container)
+        held.append(situation.container_pidfd)
+        unified, situation.cgroups = cgroup.open_joins(paths)
+        held += situation.cgroups
+        if unified is not None:
+            held.append(unified)
+        for kind in ("pid", "time"):
+            if kind in kinds:
+                situation.namespaces[kind] = procfs.open_namespace(container["init_process_pid"], kind)
+                held.append(situation.namespaces[kind])
+        keep = [theirs.fileno(), *held]
+        pid, pidfd = _fork(0, unified, situation, {})
+        if pid == 0:
+            _become(plan, situation, keep, list(keep_fds))
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+        for fd in held:
+            os.close(fd)
+    made = Launch(pid, pidfd, ours, container, plan)
+    made.hooks = {}
+    try:
+        if plan.oom_score_adj is not None:
+            _set_oom_score(pid, plan.oom_score_adj)
+    except BaseException:
+        made.discard()
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.close(pidfd)
+        raise
+    return made
+
+
+def _pidfd_of(container: dict[str, Any]) -> int:
+    """A pidfd of the container's init, made sure of by its start time. Errors: Error."""
+    try:
+        pidfd = process.pidfd_open(container["init_process_pid"])
+    except OSError:
+        raise Error("cannot exec in a stopped container") from None
+    if not state.alive(container):
+        os.close(pidfd)
+        raise Error("cannot exec in a stopped container")
+    return pidfd

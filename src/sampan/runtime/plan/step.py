@@ -1,0 +1,39 @@
+"""One step of making a container: what to do, with what, and which field of the spec asked for it."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Step:
+    """`do` names a function of `runtime.steps`, `with_` are its arguments, `cause` is the spec's path ("mounts[3]")."""
+
+    __slots__ = ("cause", "do", "with_")
+
+    def __init__(self, do: str, cause: str, **with_: Any) -> None:
+        self.do = do
+        self.cause = cause
+        self.with_ = with_
+
+    def __str__(self) -> str:
+        """One line: the step, its arguments that say something, and behind "#" its cause."""
+        said = " ".join(
+            f"{key}={_value(value)}" for key, value in self.with_.items() if value not in (None, [], {}, 0, "")
+        )
+        return f"{self.do} {said}".rstrip() + f"  # {self.cause}"
+
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ",".join(_value(member) for member in value)
+    if isinstance(value, dict):
+        return ",".join(f"{key}={_value(member)}" for key, member in value.items())
+    text = str(value)
+    return text if text and " " not in text else repr(text)

@@ -1,0 +1,45 @@
+"""The verb `start`: let a created container's first process execute its program."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from sampan.errors import Conflict
+from sampan.runtime import document, hooks, state
+from sampan.runtime.kill import kill_and_wait
+from sampan.runtime.steps.situation import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def start(root: str, found: dict[str, Any]) -> None:
+    """Errors: Conflict with runc's texts; StepFailed when a poststart hook fails (the container is killed then)."""
+    now = state.status(root, found)
+    if now == "stopped":
+        raise Conflict("cannot start a container that has stopped")
+    if now != "created":
+        raise Conflict("cannot start an already running container")
+    path = f"{state.directory(root, found['id'])}/{state.FIFO}"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENXIO, errno.ENOENT):
+            raise Conflict("cannot start an already running container") from None
+        raise
+    try:
+        # Gone before it is written to: who comes second finds no pipe, and so is told that it runs already.
+        os.unlink(path)
+        os.write(fd, b"0")
+    except FileNotFoundError:
+        raise Conflict("cannot start an already running container") from None
+    finally:
+        os.close(fd)
+    for index, hook in enumerate(found["spec"].get("hooks", {}).get("poststart", [])):
+        try:
+            hooks.run(hook, "poststart", index, document.text_of(state.oci_state(found, "running")), {})
+        except StepFailed:
+            kill_and_wait(found)
+            raise

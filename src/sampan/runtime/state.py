@@ -1,0 +1,183 @@
+"""What is remembered of a container: `<root>/<id>/state.json`, in runc's shape, and what its status is now.
+
+The keys that runc's own file has are spelled and meant as there (libcontainer.State), "config" holding the part that
+other verbs need; "spec" is ours, the spec the container was made from, since its bundle may change meanwhile.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from sampan.errors import AlreadyExists, InvalidArgument, NotFound
+from sampan.linux import procfs
+from sampan.runtime import cgroup, document
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sampan.oci.spec import Spec
+
+    State = dict[str, Any]
+
+FIFO = "exec.fifo"
+OCI_VERSION = "1.2.0"
+_FILE = "state.json"
+_ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
+_RUNC_NAMES = {
+    "mount": "NEWNS", "network": "NEWNET", "ipc": "NEWIPC", "uts": "NEWUTS", "pid": "NEWPID", "user": "NEWUSER",
+    "cgroup": "NEWCGROUP", "time": "NEWTIME",
+}  # fmt: skip
+
+
+def check_id(container_id: str) -> None:
+    """Errors: InvalidArgument for what cannot be a container's name."""
+    if not container_id or set(container_id) - _ALLOWED or container_id in (".", ".."):
+        raise InvalidArgument("invalid container ID format")
+
+
+def directory(root: str, container_id: str) -> str:
+    check_id(container_id)
+    return f"{root}/{container_id}"
+
+
+def reserve(root: str, container_id: str) -> str:
+    """Make the container's state directory, which is what makes its id taken. Errors: AlreadyExists."""
+    path = directory(root, container_id)
+    try:
+        os.mkdir(path, 0o711)
+    except FileExistsError:
+        raise AlreadyExists("container with given ID already exists") from None
+    except FileNotFoundError:
+        os.makedirs(root, 0o700, exist_ok=True)
+        os.mkdir(path, 0o711)
+    return path
+
+
+def timestamp(nanoseconds: int) -> str:
+    """RFC 3339 with nanoseconds, UTC, without trailing zeros, as Go prints time."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    fraction = f"{rest:09d}".rstrip("0")
+    return f"{text}.{fraction}Z" if fraction else f"{text}Z"
+
+
+def new(
+    container_id: str, spec: Spec, bundle: str, rootfs: str, cgroup_paths: dict[str, str], pid: int, start_time: int
+) -> State:
+    """The state of a container whose init has just been made."""
+    linux = spec.get("linux", {})
+    labels = [f"{key}={value}" for key, value in spec.get("annotations", {}).items()]
+    names = {namespace["type"]: namespace.get("path", "") for namespace in linux.get("namespaces", [])}
+    return {
+        "id": container_id,
+        "init_process_pid": pid,
+        "init_process_start": start_time,
+        "created": timestamp(time.time_ns()),
+        "config": {
+            "rootfs": rootfs,
+            "namespaces": [{"type": _RUNC_NAMES[kind], "path": path} for kind, path in names.items()],
+            "labels": [*labels, f"bundle={bundle}"],
+            "cgroups": {"path": linux.get("cgroupsPath", "")},
+            "version": spec.get("ociVersion", ""),
+        },
+        "rootless": False,
+        "cgroup_paths": cgroup_paths,
+        "namespace_paths": {name: procfs.namespace_path(pid, kind) for kind, name in _RUNC_NAMES.items()},
+        "intel_rdt_path": "",
+        "bundle": bundle,
+        "spec": spec,
+    }
+
+
+def save(root: str, state: State) -> None:
+    """Write state.json, whole or not at all. Errors: OSError."""
+    path = directory(root, state["id"])
+    # A name that says when another writer is at work too; the rename decides.
+    temporary = f"{path}/.{_FILE}.{os.getpid()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        data = memoryview(document.text_of(state).encode())
+        while data:
+            data = data[os.write(fd, data) :]
+    finally:
+        os.close(fd)
+    os.rename(temporary, f"{path}/{_FILE}")
+
+
+def load(root: str, container_id: str) -> State:
+    """Errors: NotFound "container does not exist", DataLoss."""
+    try:
+        found: State = document.load(f"{directory(root, container_id)}/{_FILE}")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound("container does not exist") from None
+    return found
+
+
+def remove(root: str, container_id: str) -> None:
+    """Remove the state directory; no error when it is gone."""
+    path = directory(root, container_id)
+    try:
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+
+
+def alive(state: State) -> bool:
+    """Whether the container's init lives: its pid with its start time, and not waiting to be reaped."""
+    try:
+        letter, _, start = procfs.stat(state["init_process_pid"])
+    except (OSError, ValueError):
+        return False
+    return start == state["init_process_start"] and letter not in "ZX"
+
+
+def status(root: str, state: State) -> str:
+    """ "created", "running", "paused" or "stopped"."""
+    if not alive(state):
+        return "stopped"
+    if cgroup.is_frozen(state["cgroup_paths"]):
+        return "paused"
+    if os.path.exists(f"{directory(root, state['id'])}/{FIFO}"):
+        return "created"
+    return "running"
+
+
+def oci_state(state: State, status: str, pid: int | None = None) -> dict[str, Any]:
+    """The runtime-spec's state document, as hooks get it on stdin. Source: runtime.md#state."""
+    found: dict[str, Any] = {
+        "ociVersion": state["config"].get("version") or OCI_VERSION,
+        "id": state["id"],
+        "status": status,
+        "bundle": state["bundle"],
+    }
+    pid = state["init_process_pid"] if pid is None else pid
+    if status != "stopped" and pid:
+        found["pid"] = pid
+    annotations = state["spec"].get("annotations")
+    if annotations:
+        found["annotations"] = annotations
+    return found
+
+
+def described(root: str, state: State, with_owner: bool = True) -> dict[str, Any]:
+    """What `state` and `list` print of a container, in runc's order of keys."""
+    now = status(root, state)
+    found: dict[str, Any] = {
+        "ociVersion": state["config"].get("version") or OCI_VERSION,
+        "id": state["id"],
+        "pid": 0 if now == "stopped" else state["init_process_pid"],
+        "status": now,
+        "bundle": state["bundle"],
+        "rootfs": state["config"]["rootfs"],
+        "created": state["created"],
+    }
+    annotations = state["spec"].get("annotations")
+    if annotations:
+        found["annotations"] = annotations
+    if with_owner:
+        found["owner"] = ""
+    return found

@@ -1,0 +1,374 @@
+"""Steps that build the root file system: mounts, pivot_root, masks.
+
+Every place inside the rootfs is reached by a descriptor that openat2 resolved with the rootfs as root, and every mount
+is made detached and then moved onto that descriptor: between looking and mounting there is no path for a container to
+swap (CVE-2021-30465, CVE-2024-45310, CVE-2025-31133, CVE-2025-52881).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from sampan.linux import abi, mount, paths
+from sampan.runtime.steps.situation import StepFailed, detailed, words
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sampan.runtime.steps.situation import Situation
+
+_AT = abi.AT_FDCWD
+_CLONE = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
+_MAX_VALUE = 255  # of fsconfig's strings
+_PLAIN_ATTRIBUTES = abi.MOUNT_ATTR_NOSUID | abi.MOUNT_ATTR_NODEV | abi.MOUNT_ATTR_NOEXEC
+
+
+def host_propagation(init: Situation, flags: int) -> None:
+    """Cut our copy of the host's mounts off the host, so that no mount of ours travels back."""
+    mount.mount_setattr(_AT, "/", abi.AT_RECURSIVE, propagation=flags)
+
+
+def rootfs_mount(
+    init: Situation, type: str, source: str, target: str, data: list[tuple[str, str | None]], bind: str, attributes: int
+) -> None:
+    """Mount what the caller says makes up the rootfs, on a path of the host."""
+    try:
+        if bind:
+            made = mount.open_tree(_AT, source, _CLONE | (abi.AT_RECURSIVE if bind == "rbind" else 0))
+            if attributes:
+                mount.mount_setattr(made, "", abi.AT_RECURSIVE if bind == "rbind" else 0, attributes)
+        elif any(len(value or "") > _MAX_VALUE for _, value in data):
+            text = ",".join(key if value is None else f"{key}={value}" for key, value in data)
+            mount.mount(source or type, target, type, _old_flags(attributes), text)
+            return
+        else:
+            made = mount.new_mount(type, [("source", source or type), *data], attributes)
+        mount.move_mount(made, "", _AT, target)
+        os.close(made)
+    except OSError as error:
+        raise StepFailed(
+            f'failed to mount rootfs component {source or type} at "{target}": {detailed(error)}'
+        ) from None
+
+
+def _old_flags(attributes: int) -> int:
+    """mount(2)'s flags for MOUNT_ATTR_*: the first four are the same bits."""
+    flags = attributes & 15
+    atime = attributes & abi.MOUNT_ATTR__ATIME
+    if atime == abi.MOUNT_ATTR_NOATIME:
+        flags |= abi.MS_NOATIME
+    elif atime == abi.MOUNT_ATTR_STRICTATIME:
+        flags |= abi.MS_STRICTATIME
+    return flags
+
+
+def root(init: Situation, path: str) -> None:
+    """Make the rootfs a mount of its own, which pivot_root demands, and hold it by a descriptor from here on."""
+    try:
+        made = mount.open_tree(_AT, path, _CLONE | abi.AT_RECURSIVE)
+        # The new mount covers the old one at the same path; its parent must not be shared for pivot_root.
+        mount.move_mount(made, "", _AT, path)
+    except OSError as error:
+        raise StepFailed(f"error preparing rootfs: {path}: {detailed(error)}") from None
+    init.root = made
+    init.root_path = path
+    try:
+        mount.mount_setattr(made, "", 0, propagation=abi.MS_PRIVATE)
+    except OSError as error:
+        raise StepFailed(f"error preparing rootfs: {detailed(error)}") from None
+
+
+def open_root(init: Situation) -> None:
+    """For a process that joined a container: the root it has found itself in."""
+    init.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _directory(init: Situation, destination: str, ordinary: str = "") -> tuple[int, bool]:
+    """(O_PATH fd of the directory, whether it was there before). `ordinary` names a file system that insists on one."""
+    if ordinary:
+        resolve = abi.RESOLVE_IN_ROOT | abi.RESOLVE_NO_SYMLINKS | abi.RESOLVE_NO_MAGICLINKS
+        try:
+            return paths.openat2(init.root, destination, os.O_PATH | os.O_DIRECTORY, 0, resolve), True
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            raise StepFailed(f'filesystem "{ordinary}" must be mounted on ordinary directory') from None
+        return paths.mkdirs_in_root(init.root, destination), False
+    try:
+        return paths.open_in_root(init.root, destination, os.O_PATH | os.O_DIRECTORY), True
+    except FileNotFoundError:
+        return paths.mkdirs_in_root(init.root, destination), False
+
+
+def _attach(made: int, target: int, propagation: list[tuple[int, bool]]) -> None:
+    mount.move_mount(made, "", target, "")
+    for flags, recursive in propagation:
+        mount.mount_setattr(made, "", abi.AT_RECURSIVE if recursive else 0, propagation=flags)
+
+
+def mount_file_system(
+    init: Situation,
+    type: str,
+    source: str,
+    destination: str,
+    data: list[tuple[str, str | None]],
+    attributes: int,
+    propagation: list[tuple[int, bool]],
+    copy_up: bool,
+) -> None:
+    try:
+        target, existed = _directory(init, destination, type if type in ("proc", "sysfs") else "")
+        if type == "tmpfs" and existed:
+            # A tmpfs over an image's directory keeps that directory's mode unless the options say otherwise.
+            data = [("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"), *data]
+        made = _new_mount(type, source, data, attributes)
+        if copy_up and existed:
+            _copy_up(target, made)
+        _attach(made, target, propagation)
+        os.close(made)
+        os.close(target)
+    except OSError as error:
+        raise StepFailed(f'error mounting "{source}" to rootfs at "{destination}": {detailed(error)}') from None
+
+
+def _new_mount(type: str, source: str, data: list[tuple[str, str | None]], attributes: int) -> int:
+    options = [("source", source), *data] if source else data
+    try:
+        return mount.new_mount(type, options, attributes)
+    except OSError as error:
+        # A few file systems refuse "source", as they have none.
+        if error.errno != errno.EINVAL or "source" not in str(error):
+            raise
+        return mount.new_mount(type, data, attributes)
+
+
+def _copy_up(origin: int, made: int) -> None:
+    """Copy the tree below the directory `origin` into the new file system, as option "tmpcopyup" asks."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=origin)
+    writable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made)
+    try:
+        _copy_tree(readable, writable)
+    finally:
+        os.close(readable)
+        os.close(writable)
+
+
+def _copy_tree(origin: int, copy: int) -> None:
+    for name in os.listdir(origin):
+        found = os.stat(name, dir_fd=origin, follow_symlinks=False)
+        mode = stat.S_IMODE(found.st_mode)
+        if stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=origin), name, dir_fd=copy)
+        elif stat.S_ISDIR(found.st_mode):
+            os.mkdir(name, 0o700, dir_fd=copy)
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            below, above = os.open(name, flags, dir_fd=origin), os.open(name, flags, dir_fd=copy)
+            try:
+                _copy_tree(below, above)
+                os.chmod(above, mode)
+            finally:
+                os.close(below)
+                os.close(above)
+        elif stat.S_ISREG(found.st_mode):
+            below = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=origin)
+            above = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=copy)
+            try:
+                while os.sendfile(above, below, None, 1 << 24):
+                    pass
+                os.fchmod(above, mode)
+            finally:
+                os.close(below)
+                os.close(above)
+        else:
+            os.mknod(name, found.st_mode, found.st_rdev, dir_fd=copy)
+        os.chown(name, found.st_uid, found.st_gid, dir_fd=copy, follow_symlinks=False)
+
+
+def bind(
+    init: Situation,
+    source: str,
+    destination: str,
+    recursive: bool,
+    attributes: int,
+    clear: int,
+    tree_attributes: int,
+    tree_clear: int,
+    propagation: list[tuple[int, bool]],
+    idmap: list[list[dict[str, int]]],
+) -> None:
+    what = f'error mounting "{source}" to rootfs at "{destination}"'
+    tree = abi.AT_RECURSIVE if recursive else 0
+    try:
+        held = init.sources.pop(source, -1)
+        made = held if held >= 0 else mount.open_tree(_AT, source, _CLONE | tree)
+    except OSError as error:
+        raise StepFailed(f"{what}: stat {source}: {words(error)}") from None
+    if idmap:
+        raise StepFailed(f"{what}: idmapped mounts are not supported", "Unimplemented")
+    try:
+        is_directory = stat.S_ISDIR(os.fstat(made).st_mode)
+        if is_directory:
+            target = paths.mkdirs_in_root(init.root, destination)
+        else:
+            target = paths.create_file_in_root(init.root, destination)
+        if destination == "/proc" and paths.fstatfs_type(made) != abi.PROC_SUPER_MAGIC:
+            raise StepFailed(f'{what}: "/proc" cannot be mounted because it is not of type proc')
+        if attributes or clear:
+            mount.mount_setattr(made, "", 0, attributes, clear)
+        if tree_attributes or tree_clear:
+            mount.mount_setattr(made, "", abi.AT_RECURSIVE, tree_attributes, tree_clear)
+        _attach(made, target, propagation)
+        os.close(made)
+        os.close(target)
+    except OSError as error:
+        raise StepFailed(f"{what}: {detailed(error)}") from None
+
+
+def cgroup2_mount(
+    init: Situation, destination: str, attributes: int, source: str, propagation: list[tuple[int, bool]]
+) -> None:
+    try:
+        target, _ = _directory(init, destination)
+        try:
+            made = mount.new_mount("cgroup2", [("source", "cgroup")], attributes)
+        except OSError as error:
+            # A user namespace that does not own the cgroup namespace may only be shown its own cgroup.
+            if error.errno not in (errno.EPERM, errno.EBUSY) or not source:
+                raise
+            made = mount.open_tree(_AT, source, _CLONE | abi.AT_RECURSIVE)
+            mount.mount_setattr(made, "", 0, attributes | abi.MOUNT_ATTR_RDONLY)
+        _attach(made, target, propagation)
+        os.close(made)
+        os.close(target)
+    except OSError as error:
+        raise StepFailed(f'error mounting "cgroup" to rootfs at "{destination}": {detailed(error)}') from None
+
+
+def cgroup1_mount(
+    init: Situation, destination: str, attributes: int, trees: list[dict[str, Any]], own_namespace: bool
+) -> None:
+    """A small tmpfs with one directory for each hierarchy, which shows only the container's own part of it."""
+    read_only = attributes & abi.MOUNT_ATTR_RDONLY
+    try:
+        target, _ = _directory(init, destination)
+        top = mount.new_mount("tmpfs", [("source", "tmpfs"), ("mode", "755")], _PLAIN_ATTRIBUTES)
+        mount.move_mount(top, "", target, "")
+        for tree in trees:
+            name = tree["name"]
+            os.mkdir(name, 0o755, dir_fd=top)
+            if own_namespace:
+                keys = [("none", None)] if tree["keys"][0].startswith("name=") else []
+                options = [("name", key[5:]) if key.startswith("name=") else (key, None) for key in tree["keys"]]
+                made = mount.new_mount("cgroup", [("source", "cgroup"), *keys, *options], attributes)
+            else:
+                made = mount.open_tree(_AT, tree["source"] or "", _CLONE | abi.AT_RECURSIVE)
+                mount.mount_setattr(made, "", abi.AT_RECURSIVE, attributes)
+            mount.move_mount(made, "", top, name)
+            os.close(made)
+            for key in tree["keys"]:
+                if key != name and not key.startswith("name="):
+                    os.symlink(name, key, dir_fd=top)
+        if read_only:
+            mount.mount_setattr(top, "", 0, abi.MOUNT_ATTR_RDONLY)
+        os.close(top)
+        os.close(target)
+    except OSError as error:
+        raise StepFailed(f'error mounting "cgroup" to rootfs at "{destination}": {detailed(error)}') from None
+
+
+def pivot_root(init: Situation, move: bool) -> None:
+    """Make the rootfs the root of this mount namespace and drop all of the host's mounts."""
+    try:
+        if move:
+            _move_root(init)
+        else:
+            old = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            os.fchdir(init.root)
+            mount.pivot_root(".", ".")
+            # The old root is now stacked over the new one at "/". Slave, so that its unmounting stays here.
+            os.fchdir(old)
+            mount.mount_setattr(_AT, ".", abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
+            mount.umount2(".", abi.MNT_DETACH)
+            os.close(old)
+        os.chdir("/")
+    except OSError as error:
+        raise StepFailed(f"error jailing process inside rootfs: pivot_root {detailed(error)}") from None
+
+
+def _move_root(init: Situation) -> None:
+    """For a host whose own root is an initramfs, which pivot_root refuses (--no-pivot)."""
+    os.fchdir(init.root)
+    mount.mount(".", "/", None, abi.MS_MOVE)
+    # safe because the host's root is covered by the rootfs that was just moved over it, and cwd is inside.
+    os.chroot(".")
+
+
+def root_propagation(init: Situation, flags: int, recursive: bool) -> None:
+    mount.mount_setattr(_AT, "/", abi.AT_RECURSIVE if recursive else 0, propagation=flags)
+
+
+def read_only_mount(init: Situation, destination: str) -> None:
+    try:
+        here = paths.open_in_root(init.root, destination, os.O_PATH)
+        mount.mount_setattr(here, "", 0, abi.MOUNT_ATTR_RDONLY)
+        os.close(here)
+    except OSError as error:
+        raise StepFailed(f'can\'t remount "{destination}" as readonly: {detailed(error)}') from None
+
+
+def read_only_root(init: Situation) -> None:
+    mount.mount_setattr(init.root, "", 0, abi.MOUNT_ATTR_RDONLY)
+
+
+def read_only_path(init: Situation, path: str) -> None:
+    """Bind the place onto itself and take writing off that mount; what is not there needs no protection."""
+    try:
+        here = paths.open_in_root(init.root, path, os.O_PATH)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StepFailed(f"can't make {path!r} read-only: {detailed(error)}") from None
+    try:
+        made = mount.open_tree(here, "", _CLONE | abi.AT_RECURSIVE | abi.AT_EMPTY_PATH)
+        mount.mount_setattr(made, "", 0, abi.MOUNT_ATTR_RDONLY)
+        mount.move_mount(made, "", here, "")
+    except OSError as error:
+        raise StepFailed(f"can't make {path!r} read-only: {detailed(error)}") from None
+    os.close(made)
+    os.close(here)
+
+
+def mask_path(init: Situation, path: str) -> None:
+    """Cover a file with /dev/null, a directory with an empty read-only tmpfs."""
+    try:
+        here = paths.open_in_root(init.root, path, os.O_PATH)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise StepFailed(f"can't mask path {path!r}: {detailed(error)}") from None
+    try:
+        if stat.S_ISDIR(os.fstat(here).st_mode):
+            made = mount.new_mount("tmpfs", [("source", "tmpfs"), ("ro", None)], abi.MOUNT_ATTR_RDONLY)
+        else:
+            made = mount.open_tree(_null(init), "", _CLONE | abi.AT_EMPTY_PATH)
+        mount.move_mount(made, "", here, "")
+    except OSError as error:
+        raise StepFailed(f"can't mask path {path!r}: {detailed(error)}") from None
+    os.close(made)
+    os.close(here)
+
+
+def _null(init: Situation) -> int:
+    """The container's /dev/null, after making sure that it is one (CVE-2025-31133)."""
+    if init.null < 0:
+        fd = paths.open_in_root(init.root, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
+        found = os.fstat(fd)
+        if not stat.S_ISCHR(found.st_mode) or found.st_rdev != os.makedev(1, 3):
+            raise StepFailed("can't mask paths: /dev/null is not the null device")
+        init.null = fd
+    return init.null

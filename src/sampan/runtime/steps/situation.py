@@ -1,0 +1,62 @@
+"""What init has in its hands while it performs its steps, and the one error they fail with."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+
+
+class StepFailed(Exception):
+    """A step could not be done; the text is runc's, for the user. `kind` is the name of a class of `sampan.errors`."""
+
+    def __init__(self, text: str, kind: str = "Error", in_init: bool = True) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.in_init = in_init
+
+
+class Situation:
+    """Init's open descriptors and what one step leaves for a later one; -1 is "not open".
+
+    `root` is an O_PATH fd of the container's root, `proc` a private procfs of its pid namespace. `cgroups` are the
+    opened `tasks` files, `namespaces` the opened namespaces to join. `fifo` is what init waits at when its parent has
+    gone. `state` is the JSON text that hooks read.
+    """
+
+    __slots__ = (
+        "argv0", "cgroups", "channel", "container_pidfd", "cwd", "env", "fifo", "hooks", "namespaces", "null", "path",
+        "preserve", "proc", "root", "root_path", "sources", "state", "stdio",
+    )  # fmt: skip
+
+    def __init__(self, channel: socket) -> None:
+        self.channel = channel
+        self.stdio: tuple[int, int, int] | None = None
+        self.cgroups: list[int] = []
+        self.namespaces: dict[str, int] = {}
+        self.container_pidfd = -1
+        self.fifo = -1
+        self.root = -1
+        self.root_path = ""
+        self.proc = -1
+        self.null = -1
+        self.path = ""
+        self.env: dict[str, str] = {}
+        self.hooks: dict[str, list[dict[str, object]]] = {}
+        self.state = ""
+        self.preserve = 0
+        self.sources: dict[str, int] = {}
+
+
+def words(error: OSError) -> str:
+    """An errno as Go prints it: "no such file or directory"."""
+    text = os.strerror(error.errno or 0)
+    return text[:1].lower() + text[1:]
+
+
+def detailed(error: OSError) -> str:
+    """The failed call with the kernel's reason, as "move_mount: operation not permitted"."""
+    call, colon, rest = str(error.strerror or "").partition(": ")
+    return f"{call}: {rest[:1].lower()}{rest[1:]}" if colon else words(error)
