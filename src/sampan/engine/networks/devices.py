@@ -199,10 +199,11 @@ def enable_forwarding() -> None:
 def _write_sysctl(name: str, value: str) -> None:
     path = f"/proc/sys/{name}"
     try:
-        with open(path, "r+") as file:
-            if file.read().strip() != value:
-                file.seek(0)
-                file.write(value)
+        with open(path) as file:
+            if file.read().strip() == value:
+                return
+        with open(path, "w") as file:
+            file.write(value)
     except FileNotFoundError:
         # A kernel without IPv6 has none of its settings.
         pass

@@ -326,7 +326,6 @@ class Sandboxes:
         self._devices.unplug([endpoint.link for endpoint in endpoints])
 
     def _plan(self, container: ContainerNetworking, sandbox: Sandbox, endpoints: Sequence[Endpoint]) -> Plan:
-        hostname = container.hostname or container.container_id[:12]
         return Plan(
             container_id=container.container_id,
             kind=sandbox.kind,
@@ -334,7 +333,7 @@ class Sandboxes:
             joined=sandbox.joined,
             endpoints=endpoints,
             publications=sandbox.publications,
-            hosts=[(endpoint.ip_address, (hostname,)) for endpoint in endpoints],
+            hosts=[(endpoint.ip_address, ()) for endpoint in endpoints],
             user_defined=any(endpoint.network_name != "bridge" for endpoint in endpoints),
         )
 

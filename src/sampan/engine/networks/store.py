@@ -137,7 +137,9 @@ class NetworkStore:
 
     def put_endpoint(self, endpoint: Endpoint) -> None:
         self._connection.execute(
-            "insert or replace into network_endpoints values (?, ?, ?, ?, ?)",
+            # Not "or replace": a second endpoint at one address must fail here, not displace the first.
+            "insert into network_endpoints values (?, ?, ?, ?, ?)"
+            " on conflict (id) do update set record = excluded.record",
             (
                 endpoint.id,
                 endpoint.network_id,

@@ -1,6 +1,6 @@
 """One AF_NETLINK socket: batches of requests, their acknowledgements, and dumps. Sources: netlink(7), rtnetlink(7).
 
-The kernel works a request off in the context of the `sendmsg` that carries it, so every reply is queued when that
+The kernel works a request off in the context of the send(2) that carries it, so every reply is queued when that
 call returns. Receives therefore never wait: an empty queue means that the kernel will not answer.
 """
 
@@ -114,7 +114,8 @@ class NetlinkSocket:
             message.encode(first + index, NLM_F_REQUEST | NLM_F_ACK if index == acknowledged else NLM_F_REQUEST)
             for index, message in enumerate(messages)
         ]
-        self._socket.sendmsg(parts)
+        # Joined, because sendmsg(2) takes no more than 1,024 pieces.
+        self._socket.send(b"".join(parts))
         replies: list[Reply] = []
         failure: OSError | None = None
         while True:
@@ -137,7 +138,7 @@ class NetlinkSocket:
     def _dump_once(self, message: Message) -> list[Reply] | None:
         self._sequence += 1
         sequence = self._sequence
-        self._socket.sendmsg([message.encode(sequence, NLM_F_REQUEST | NLM_F_DUMP)])
+        self._socket.send(message.encode(sequence, NLM_F_REQUEST | NLM_F_DUMP))
         replies: list[Reply] = []
         changed = False
         while True:

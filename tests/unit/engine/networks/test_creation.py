@@ -63,6 +63,14 @@ def test_a_subnet_of_the_host_is_allowed_when_it_is_asked_for() -> None:
         ({"ipam": pool(subnet="10.9.0.0/24", gateway="10.8.0.1")}, InvalidArgument, "no matching subnet for gateway"),
         ({"ipam": pool(subnet="10.9.0.0/24", ip_range="10.8.0.0/24")}, InvalidArgument, "no matching subnet for range"),
         ({"ipam": pool(subnet="fd00::/64")}, Unimplemented, "IPv6 networks are not supported"),
+        ({"ipam": pool(subnet="10.9.0.0/32")}, InvalidArgument, "invalid subnet 10.9.0.0/32"),
+        (
+            {"ipam": IPAM(config=[IPAMConfig(subnet="10.9.0.0/24", auxiliary_addresses={"a": "10.8.0.1"})])},
+            InvalidArgument,
+            "no matching subnet for aux-address 10.8.0.1",
+        ),
+        ({"options": {"com.docker.network.driver.mtu": "big"}}, InvalidArgument, "invalid value for"),
+        ({"options": {"com.docker.network.bridge.host_binding_ipv4": "x"}}, InvalidArgument, "invalid host binding"),
         ({"options": {"com.docker.network.bridge.name": "x" * 16}}, InvalidArgument, "invalid bridge name"),
         ({"options": {"com.docker.network.bridge.name": "br-first"}}, Forbidden, "networks have same bridge name"),
     ],
@@ -72,7 +80,7 @@ def test_what_cannot_be_is_refused_in_dockers_words(wanted: dict[str, object], k
         id="f", name="first", driver="bridge", created="", device="br-first", subnet="10.4.0.0/16", gateway="10.4.0.1"
     )
     with pytest.raises(kind, match=re.escape(text)):
-        create((first,), **wanted)
+        create((first,), (), **wanted)
 
 
 def test_the_predefined_networks_keep_their_ids() -> None:

@@ -84,6 +84,8 @@ def test_an_address_is_in_a_network_once(store: NetworkStore) -> None:
     store.put_endpoint(endpoint("e1", "c1", "10.1.0.2"))
     store.put_endpoint(endpoint("e2", "c2", "10.1.0.3"))
     assert store.addresses_in("n1") == ["10.1.0.2", "10.1.0.3"]
+    with pytest.raises(sqlite3.IntegrityError):
+        store.put_endpoint(endpoint("e3", "c3", "10.1.0.3"))
     assert [found.id for found in store.endpoints_of("c2")] == ["e2"]
     assert [found.id for found in store.endpoints_in("n1")] == ["e1", "e2"]
 
