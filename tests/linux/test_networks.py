@@ -552,7 +552,7 @@ def test_forwarding_is_on(room: Room) -> None:
 
 
 def test_a_plan_names_the_lines_for_etc_hosts(room: Room) -> None:
-    room.configure("a", hostname="web")
+    room.configure("a", hostname="web", domainname="example.org")
     plan: Plan = room.networks.reserve(identity("a"))
-    assert plan.hosts == [("10.213.0.2", ())]
+    assert plan.hosts == [("10.213.0.2", ("web.example.org", "web"))]
     assert not plan.user_defined

@@ -98,6 +98,7 @@ class ContainerNetworking(msgspec.Struct, frozen=True, kw_only=True):
     container_id: str
     name: str
     hostname: str = ""
+    domainname: str = ""
     network_mode: str = "default"
     endpoints: Mapping[str, EndpointSettings] = {}
     port_bindings: PortMap = {}
@@ -154,8 +155,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` tells the spec planner what to do: "bridge" and "none" need a netns of their own, "host" none,
     "container" that of another (`joined`, a container name or id). `hosts` are the container's own lines of
-    /etc/hosts: (address, names), without names the container's hostname as its own record has it. `user_defined` says
-    that a network other than the default bridge is joined."""
+    /etc/hosts: (address, names). `user_defined` says that a network other than the default bridge is joined."""
 
     container_id: str
     kind: Kind

@@ -326,6 +326,8 @@ class Sandboxes:
         self._devices.unplug([endpoint.link for endpoint in endpoints])
 
     def _plan(self, container: ContainerNetworking, sandbox: Sandbox, endpoints: Sequence[Endpoint]) -> Plan:
+        hostname = container.hostname or container.container_id[:12]
+        names = (f"{hostname}.{container.domainname}", hostname) if container.domainname else (hostname,)
         return Plan(
             container_id=container.container_id,
             kind=sandbox.kind,
@@ -333,7 +335,7 @@ class Sandboxes:
             joined=sandbox.joined,
             endpoints=endpoints,
             publications=sandbox.publications,
-            hosts=[(endpoint.ip_address, ()) for endpoint in endpoints],
+            hosts=[(endpoint.ip_address, names) for endpoint in endpoints],
             user_defined=any(endpoint.network_name != "bridge" for endpoint in endpoints),
         )
 
