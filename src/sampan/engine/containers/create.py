@@ -134,6 +134,7 @@ def networking(record: Container, request: CreateRequest) -> ContainerNetworking
         container_id=record.id,
         name=record.name,
         hostname=record.config.hostname,
+        domainname=record.config.domainname,
         network_mode=record.host_config.network_mode,
         endpoints=endpoints,
         port_bindings=record.host_config.port_bindings,
