@@ -57,7 +57,18 @@ class Engine:
 
 
 # The API's tags in the order of their use: within a first path component the router searches in this order.
-TAGS = ("containers", "exec", "streams", "images", "networks", "volumes", "events", "system", "distribution", "auth")
+TAGS = (
+    "containers",
+    "container_streams",
+    "exec",
+    "images",
+    "networks",
+    "volumes",
+    "events",
+    "system",
+    "distribution",
+    "auth",
+)
 
 
 def route_tables(engine: Engine) -> list[list[web.RouteDef]]:

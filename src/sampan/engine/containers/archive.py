@@ -138,6 +138,24 @@ def get(room: Room, reference: str, path: str, target: BinaryIO) -> str:
             os.close(fd)
 
 
+def export(room: Room, reference: str, target: BinaryIO) -> None:
+    """The whole file system as a tar, names relative to the root, in a worker thread. NotFound, OSError."""
+    record = room.store.get(reference)
+    with rootfs(room.core.snapshots.mounts(record.id)) as root:
+        directory = paths.reopen(root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            seen: dict[tuple[int, int], str] = {}
+            with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
+                for entry in sorted(os.listdir(directory)):
+                    child = os.open(entry, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+                    try:
+                        _add(archive, child, entry, seen)
+                    finally:
+                        os.close(child)
+        finally:
+            os.close(directory)
+
+
 def _add(archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int], str]) -> None:
     """One inode by its O_PATH fd, and all below it; nothing is looked up by a path that could change meanwhile."""
     status = os.fstat(fd)

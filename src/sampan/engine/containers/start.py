@@ -140,7 +140,6 @@ def resolve(room: Room, record: Container, plan: Plan) -> spec.Resolved:
             files.write(
                 room.directory(record.id),
                 hostname,
-                domainname,
                 plan,
                 host_config,
                 room.settings.dns,

@@ -10,11 +10,11 @@ import msgspec
 
 from sampan.api.docker.containers import Config, HealthConfig, HostConfig, LogConfig, RestartPolicy
 from sampan.engine.containers import capabilities, devices, resources, spec
-from sampan.engine.containers.files import split_extra_host
 from sampan.engine.containers.host import HostFacts
 from sampan.engine.containers.security import security_options
 from sampan.engine.containers.signals import parse_signal
 from sampan.engine.logging import drivers
+from sampan.engine.networks import etc
 from sampan.errors import Error, InvalidArgument
 
 _RESTART_POLICIES = ("", "no", "always", "on-failure", "unless-stopped")
@@ -44,7 +44,7 @@ def check(config: Config, host_config: HostConfig, facts: HostFacts) -> None:
     security_options(host_config.security_opt)
     capabilities.resolve(host_config.cap_add, host_config.cap_drop, host_config.privileged)
     for entry in host_config.extra_hosts:
-        split_extra_host(entry)
+        etc.parse_extra_host(entry)
     if host_config.storage_opt:
         raise Error("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host_config.isolation not in ("", "default"):
