@@ -32,6 +32,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Protocol
 
 from sampan.oci.image import Descriptor, Platform
+from sampan.oci.reference import Reference
 
 Kind = Literal["active", "view", "committed"]
 
@@ -227,6 +228,20 @@ class Transfer(Protocol):
         """Upload what the registry lacks of the image named `reference`; the pushed manifest."""
 
 
+class Registries(Protocol):
+    """Questions to a registry that move no image."""
+
+    async def login(self, server: str, credentials: Credentials) -> None:
+        """Whether `server` (a host, or Docker Hub's "https://index.docker.io/v1/") takes the credentials.
+
+        Unauthorized in docker's words, Unavailable."""
+
+    async def describe(self, reference: Reference, credentials: Credentials) -> tuple[Descriptor, Sequence[Platform]]:
+        """What a tagged or digested name stands for, and the platforms it offers.
+
+        NotFound, Unauthorized, Unavailable, InvalidArgument (no image document), DataLoss."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogTarget:
     """Where the keeper writes a container's output, in Docker's json-file format; None means nowhere.
@@ -366,6 +381,7 @@ __all__ = [
     "Mount",
     "Platform",
     "Progress",
+    "Registries",
     "SnapshotInfo",
     "Snapshotter",
     "TaskExit",

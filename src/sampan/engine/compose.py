@@ -17,12 +17,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sampan.containerd.services import Core
+from sampan.containerd.services import Core, Registries
 from sampan.engine.settings import Settings
 
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from sampan.containerd.remotes.hosts import RegistrySettings
     from sampan.engine.containers.room import Room
     from sampan.engine.events import EventLog
     from sampan.engine.images.catalog import Catalog
@@ -46,6 +47,7 @@ class Engine:
     images: Catalog
     removal: Removal
     transfers: Transfers
+    registries: Registries
     volumes: LocalVolumes
     networks: Networks
     containers: Room
@@ -84,6 +86,7 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """Open every room; closes them in reverse. Error when one cannot be opened, after undoing what was."""
+    from sampan.containerd.remotes.survey import RegistrySurvey
     from sampan.engine.containers.reconcile import reconcile
     from sampan.engine.containers.room import Usage, open_room
     from sampan.engine.containers.store import Store
@@ -125,6 +128,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             images=images,
             removal=Removal(images, core.images, usage, events),
             transfers=Transfers(images, core.transfer, events),
+            registries=RegistrySurvey(_registry_settings(settings)),
             volumes=volumes,
             networks=networks,
             containers=room,
@@ -152,21 +156,26 @@ async def _leave(room: Room, settings: Settings) -> None:
 async def _open_core(settings: Settings, opened: AsyncExitStack) -> tuple[Core, tuple[str, ...]]:
     """Tasks first: the core is handed them, and outlives them at the end."""
     from sampan.containerd.core import open_core
-    from sampan.containerd.remotes.hosts import RegistrySettings
     from sampan.containerd.tasks import KeeperTasks
 
     tasks = KeeperTasks(settings.state)
     opened.push_async_callback(tasks.close)
     await tasks.open()
-    registries = RegistrySettings(
+    registries = _registry_settings(settings)
+    core = await open_core(settings.root, tasks=tasks, registries=registries, snapshotter=settings.storage_driver)
+    opened.push_async_callback(core.close)
+    return core, core.degraded
+
+
+def _registry_settings(settings: Settings) -> RegistrySettings:
+    from sampan.containerd.remotes.hosts import RegistrySettings
+
+    return RegistrySettings(
         insecure=settings.insecure_registries,
         mirrors=settings.registry_mirrors,
         max_concurrent_downloads=settings.max_concurrent_downloads,
         max_concurrent_uploads=settings.max_concurrent_uploads,
     )
-    core = await open_core(settings.root, tasks=tasks, registries=registries, snapshotter=settings.storage_driver)
-    opened.push_async_callback(core.close)
-    return core, core.degraded
 
 
 def _open_networks(settings: Settings, connection: sqlite3.Connection, events: EventLog) -> Networks:

@@ -180,14 +180,14 @@ class DiskUsage(msgspec.Struct):
     BuildCache: list[Any] | None = None
 
 
-class AuthConfig(msgspec.Struct, rename={"server_address": "serveraddress"}):
+class AuthConfig(msgspec.Struct):
     """The body of POST /auth and, base64url encoded, the header X-Registry-Auth."""
 
     username: str | None = ""
     password: str | None = ""
     auth: str | None = ""
     email: str | None = ""
-    server_address: str | None = ""
+    serveraddress: str | None = ""
     identitytoken: str | None = ""
     registrytoken: str | None = ""
 

@@ -112,7 +112,8 @@ def _moving(engine: Engine) -> list[web.RouteDef]:
 async def _told(stream: JsonStream, work: Awaitable[None]) -> web.StreamResponse:
     """Stream what `work` tells; a failure after the first line is the last line."""
     try:
-        await stream.run(work)
+        with transfer.registry_failure():
+            await stream.run(work)
     except ConnectionError:
         raise
     except Exception as error:

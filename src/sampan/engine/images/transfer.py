@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -23,7 +24,7 @@ from sampan.containerd.services import Transfer as Registries
 from sampan.engine.images import names
 from sampan.engine.images.catalog import Catalog
 from sampan.engine.services import Events
-from sampan.errors import InvalidArgument, NotFound, Unimplemented
+from sampan.errors import Error, InvalidArgument, NotFound, Unavailable, Unimplemented
 from sampan.oci import platform as platforms
 from sampan.oci import reference
 from sampan.oci.reference import Reference
@@ -98,6 +99,15 @@ class Transfers:
 
 def _missing(name: Reference) -> str:
     return f"An image does not exist locally with the tag: {name.familiar_name}"
+
+
+@contextmanager
+def registry_failure() -> Iterator[None]:
+    """What is wrong with a registry is dockerd's 500: 503 would say that this engine is unavailable."""
+    try:
+        yield
+    except Unavailable as error:
+        raise Error(str(error)) from error
 
 
 def pull_target(image: str, tag: str) -> Reference:
