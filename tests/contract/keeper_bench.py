@@ -69,7 +69,7 @@ class Bench:
             "cwd": "/",
             "env": ["PATH=/bin:/usr/bin"],
             "user": {"uid": os.getuid(), "gid": os.getgid()},
-            "capabilities": {name: capabilities for name in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             **fields,
         }
 
@@ -150,7 +150,9 @@ class Bench:
             container_id,
             bundle=self.bundle(container_id, script, spec, **fields),
             rootfs=self.rootfs(container_id),
-            io=TaskIO(terminal, stdin, stdin_once, LogTarget(str(self.directory / f"{container_id}.log")), console_size),
+            io=TaskIO(
+                terminal, stdin, stdin_once, LogTarget(str(self.directory / f"{container_id}.log")), console_size
+            ),
             runtime=self.runtime if self.runtime.startswith("/") else "",
         )
 

@@ -9,10 +9,10 @@ import signal
 from pathlib import Path
 
 import pytest
-
-from sampan import errors
 from tests.contract.keeper_bench import Bench, alive
 from tests.peers.waiting import eventually
+
+from sampan import errors
 
 RUNTIMES = [
     "fake",
@@ -364,4 +364,4 @@ def test_a_bound_on_containers_makes_more_keepers_and_lets_them_go(tmp_path, bou
             await bench.tasks.kill(name, signal.SIGKILL)
             await bench.exit_of(name)
             await bench.tasks.delete(name)
-        eventually(lambda: not [sock for sock in directory.glob("*/sock")])
+        eventually(lambda: not list(directory.glob("*/sock")))

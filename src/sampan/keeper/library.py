@@ -1,1 +1,124 @@
-"""The functions of `sampan.runtime` as the keeper's Runtime, with the host's facts gathered once."""
+"""`sampan.runtime` as the keeper's Runtime (native.py): its functions, with the host's facts gathered once."""
+
+from __future__ import annotations
+
+from sampan import errors
+from sampan.runtime import cgroup, delete, kill, launch, state
+from sampan.runtime.host import host_facts
+from sampan.runtime.steps.situation import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from sampan.runtime.launch import Launch
+
+
+class Library:
+    """Each container has its place in the runtime's root, as with `sampan-runc`, which can be asked about it too."""
+
+    def __init__(self) -> None:
+        self._host = host_facts()
+
+    def launch(
+        self,
+        spec: dict[str, Any],
+        *,
+        container_id: str,
+        bundle: str,
+        root: str,
+        rootfs_mounts: list[dict[str, Any]],
+        stdio: tuple[int, int, int] | None,
+        terminal: bool,
+        console_size: Sequence[int] | None,
+    ) -> Launch:
+        """Make the container's first process; nothing is left when it cannot be made."""
+        state.reserve(root, container_id)
+        try:
+            made = launch.launch(
+                spec,  # type: ignore[arg-type]
+                container_id=container_id,
+                bundle=bundle,
+                root=root,
+                host=self._host,
+                rootfs_mounts=rootfs_mounts or None,
+                stdio=stdio,
+                terminal=terminal,
+                console_size=_size(console_size),
+            )
+        except BaseException:
+            state.remove(root, container_id)
+            raise
+        state.save(root, made.state)
+        return made
+
+    def launch_exec(
+        self,
+        state: dict[str, Any],
+        process: dict[str, Any],
+        *,
+        root: str,
+        stdio: tuple[int, int, int] | None,
+        terminal: bool,
+        console_size: Sequence[int] | None,
+    ) -> Launch:
+        """Make a further process in it."""
+        return launch.launch_exec(
+            state,
+            process,  # type: ignore[arg-type]
+            host=self._host,
+            root=root,
+            stdio=stdio,
+            terminal=terminal,
+            console_size=_size(console_size),
+        )
+
+    def started(self, made: Launch) -> None:
+        """The program runs: the poststart hooks. Error when one fails."""
+        try:
+            made.run_hooks("poststart", status="running")
+        except StepFailed as failure:
+            raise errors.Error(str(failure)) from None
+
+    def kill(self, root: str, found: dict[str, Any], number: int, everything: bool) -> None:
+        """A signal to init, or to all processes."""
+        kill.kill(root, found, number, everything)
+
+    def pause(self, found: dict[str, Any]) -> None:
+        """Freeze every process."""
+        cgroup.freeze(found["cgroup_paths"], True)
+
+    def resume(self, found: dict[str, Any]) -> None:
+        """Let them go on."""
+        cgroup.freeze(found["cgroup_paths"], False)
+
+    def update(self, found: dict[str, Any], resources: dict[str, Any]) -> None:
+        """Set limits (runtime-spec linux.resources); device rules are left as they are."""
+        cgroup.apply(found["cgroup_paths"], resources, update=True)  # type: ignore[arg-type]
+
+    def stats(self, found: dict[str, Any]) -> dict[str, Any]:
+        """As `runc events --stats`."""
+        raise errors.Unimplemented("stats")
+
+    def pids(self, found: dict[str, Any]) -> list[int]:
+        """Every process in the container's cgroups."""
+        return cgroup.pids(found["cgroup_paths"])
+
+    def delete(self, root: str, container_id: str, found: dict[str, Any] | None) -> None:
+        """Remove what is left of a container whose init has been reaped."""
+        if found:
+            delete.clean_up(root, found)
+        else:
+            state.remove(root, container_id)
+
+    def load(self, root: str, container_id: str) -> dict[str, Any] | None:
+        """The state that another keeper left; None when there is none."""
+        try:
+            return state.load(root, container_id)
+        except errors.Error:
+            return None
+
+
+def _size(wanted: Sequence[int] | None) -> tuple[int, int] | None:
+    return (wanted[0], wanted[1]) if wanted else None

@@ -13,17 +13,22 @@ READ, WRITE, ERROR = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR | select.E
 URGENT = select.EPOLLPRI
 
 
+TOLERATED = 3
+
+
 class Loop:
     """Calls handlers of ready file descriptors, level-triggered.
 
-    A handler gets the epoll event mask and must tolerate a call for nothing. What it raises is written to stderr:
-    one container's trouble never ends the others.
+    A handler gets the epoll event mask and must tolerate a call for nothing. What it raises is written to stderr, and
+    one that raises TOLERATED times in a row is not called again: one container's trouble neither ends the others nor
+    takes their time.
     """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._jobs: list[Callable[[], None]] = []
+        self._troubles: dict[int, int] = {}
         self._stopping = False
 
     def add(self, fd: int, events: int, handler: Callable[[int], None]) -> None:
@@ -38,6 +43,7 @@ class Loop:
     def remove(self, fd: int) -> None:
         """Stop watching, before the fd is closed; an unknown fd is left alone."""
         if self._handlers.pop(fd, None) is not None:
+            self._troubles.pop(fd, None)
             self._epoll.unregister(fd)
 
     def when_idle(self, job: Callable[[], None]) -> None:
@@ -61,16 +67,28 @@ class Loop:
         ready = [(self._handlers.get(fd), fd, mask) for fd, mask in events]
         for handler, fd, mask in ready:
             if handler is not None and self._handlers.get(fd) is handler:
-                self._guarded(handler, mask)
+                if self._guarded(handler, mask):
+                    self._troubles.pop(fd, None)
+                else:
+                    self._in_trouble(fd)
         if not events and self._jobs:
             self._guarded(self._jobs.pop(0))
         return len(events)
 
-    def _guarded(self, function: Callable[..., None], *arguments: int) -> None:
+    def _guarded(self, function: Callable[..., None], *arguments: int) -> bool:
         try:
             function(*arguments)
         except Exception:
             sys.excepthook(*sys.exc_info())
+            return False
+        return True
+
+    def _in_trouble(self, fd: int) -> None:
+        self._troubles[fd] = self._troubles.get(fd, 0) + 1
+        if self._troubles[fd] >= TOLERATED:
+            del self._troubles[fd]
+            print(f"keeper: file descriptor {fd} is given up", file=sys.stderr, flush=True)
+            self.remove(fd)
 
     def close(self) -> None:
         """Give up the epoll file descriptor (in a forked child, or at the end)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
         pid: int
         pidfd: int
-        channel: int
         state: dict[str, Any]
 
+        @property
+        def channel(self) -> int: ...
         def step(self) -> tuple[Any, ...] | None: ...
         def proceed(self) -> None: ...
         def close(self) -> None: ...
@@ -50,11 +52,13 @@ if TYPE_CHECKING:
             state: dict[str, Any],
             process: dict[str, Any],
             *,
+            root: str,
             stdio: tuple[int, int, int] | None,
             terminal: bool,
             console_size: Sequence[int] | None,
         ) -> Launch: ...
-        def kill(self, state: dict[str, Any], number: int, everything: bool) -> None: ...
+        def started(self, launch: Any) -> None: ...
+        def kill(self, root: str, state: dict[str, Any], number: int, everything: bool) -> None: ...
         def pause(self, state: dict[str, Any]) -> None: ...
         def resume(self, state: dict[str, Any]) -> None: ...
         def update(self, state: dict[str, Any], resources: dict[str, Any]) -> None: ...
@@ -81,7 +85,9 @@ class Conversation:
         self._open = True
         child.pid, child.pidfd = launch.pid, launch.pidfd
         driver.reaper.watch(launch.pid, launch.pidfd, self._gone)
-        driver.loop.add(launch.channel, READ, self._readable)
+        # A duplicate, because the runtime closes its own as soon as the conversation is over.
+        self._channel = os.dup(launch.channel)
+        driver.loop.add(self._channel, READ, self._readable)
 
     def proceed(self, done: Done | None) -> None:
         """Let it execute its program; `done` (or the one still waiting) is told whether it did."""
@@ -92,10 +98,13 @@ class Conversation:
 
     def _readable(self, mask: int) -> None:
         while self._open:
-            event = self.launch.step()
-            if event is None:
-                return
-            self._handle(event)
+            try:
+                event = self.launch.step()
+                if event is None:
+                    return
+                self._handle(event)
+            except (OSError, errors.Error) as error:
+                self._fail(type(error).__name__, str(error))
 
     def _handle(self, event: tuple[Any, ...]) -> None:
         child = self._child
@@ -104,6 +113,8 @@ class Conversation:
             self._close()  # it has ended before anybody let it go on: its exit says so
         elif kind == "console":
             child.streams.console(event[1])
+        elif kind == "listener":
+            os.close(event[1])  # nobody here answers seccomp notifications: without a listener they are ENOSYS
         elif kind == "ready" and child.exec_id:
             self.proceed(None)
         elif kind == "ready":
@@ -114,6 +125,8 @@ class Conversation:
             task.mntns = procfs.open_namespace(child.pid, "mount")
             self._answer(None)
         elif kind == "running":
+            if not child.exec_id:
+                self._driver.runtime.started(self.launch)
             self.phase = "over"
             self._close()
             self._answer(None)
@@ -154,7 +167,8 @@ class Conversation:
     def _close(self) -> None:
         if self._open:
             self._open = False
-            self._driver.loop.remove(self.launch.channel)
+            self._driver.loop.remove(self._channel)
+            os.close(self._channel)
             self.launch.close()
 
 
@@ -168,14 +182,14 @@ class Native:
         self.reaper = reaper
         self.exited = exited
         self._janitor = janitor
-        self._runtime = runtime
+        self.runtime = runtime
         self._conversations: dict[str, Conversation] = {}
 
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         streams = task.init.streams
         stdio = None if streams.terminal else streams.open_pipes(*owner(spec.get("process"), spec))
         try:
-            launch = self._runtime.launch(
+            launch = self.runtime.launch(
                 spec,
                 container_id=task.id,
                 bundle=task.bundle,
@@ -195,46 +209,51 @@ class Native:
     def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         streams = child.streams
         state = child.task.state
-        stdio = None if streams.terminal else streams.open_pipes(*owner(process, state.get("config") or {}))
+        stdio = None if streams.terminal else streams.open_pipes(*owner(process, state.get("spec") or {}))
         try:
-            launch = self._runtime.launch_exec(
-                state, process, stdio=stdio, terminal=streams.terminal, console_size=console_size
+            launch = self.runtime.launch_exec(
+                state,
+                process,
+                root=child.task.root,
+                stdio=stdio,
+                terminal=streams.terminal,
+                console_size=console_size,
             )
         finally:
             streams.close_child()
         Conversation(self, child, launch, done)
 
     def kill(self, task: Task, number: int, everything: bool, done: Done) -> None:
-        self._runtime.kill(task.state, number, everything)
+        self.runtime.kill(task.root, task.state, number, everything)
         done(None, {})
 
     def pause(self, task: Task, done: Done) -> None:
-        self._runtime.pause(task.state)
+        self.runtime.pause(task.state)
         done(None, {})
 
     def resume(self, task: Task, done: Done) -> None:
-        self._runtime.resume(task.state)
+        self.runtime.resume(task.state)
         done(None, {})
 
     def update(self, task: Task, resources: dict[str, Any], done: Done) -> None:
-        self._runtime.update(task.state, resources)
+        self.runtime.update(task.state, resources)
         done(None, {})
 
     def stats(self, task: Task, done: Done) -> None:
-        done(None, {"data": self._runtime.stats(task.state)})
+        done(None, {"data": self.runtime.stats(task.state)})
 
     def pids(self, task: Task, done: Done) -> None:
-        done(None, {"pids": self._runtime.pids(task.state)})
+        done(None, {"pids": self.runtime.pids(task.state)})
 
     def delete(self, task: Task, done: Done) -> None:
         self.forget(task, task.state)
         done(None, {})
 
     def adopt(self, task: Task) -> None:
-        task.state = self._runtime.load(task.root, task.id)
+        task.state = self.runtime.load(task.root, task.id)
         if task.state is not None:
             try:
-                self._runtime.kill(task.state, SIGKILL, True)
+                self.runtime.kill(task.root, task.state, SIGKILL, True)
             except (OSError, errors.Error):
                 pass  # nothing of it is left, which is what was wanted
 
@@ -244,7 +263,7 @@ class Native:
         if task.mntns >= 0:
             mntns, task.mntns = task.mntns, -1
             self._janitor.close_soon(mntns)
-        self._runtime.delete(task.root, task.id, state)
+        self.runtime.delete(task.root, task.id, state)
 
 
 def owner(process: dict[str, Any] | None, spec: dict[str, Any]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -49,6 +50,7 @@ class Server:
             os.umask(old)
         self._listener.listen(128)
         loop.add(self._listener.fileno(), READ, self._accept)
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
     def tell(self, event: dict[str, Any]) -> bool:
         """Send `event` to every subscriber; whether there was one."""
@@ -80,9 +82,21 @@ class Server:
     def _accept(self, mask: int) -> None:
         try:
             fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-        except OSError:
-            return  # the client has gone again, or descriptors are short: the listener stays readable
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._refuse()
+            return  # else the client has gone again
         self._connections.add(Connection(self, Socket(fileno=fd)))
+
+    def _refuse(self) -> None:
+        """No descriptor is left: take the client with the spare one and hang up, or the listener stays readable."""
+        os.close(self._spare)
+        try:
+            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
+            os.close(fd)
+        except OSError:
+            pass  # it has given up meanwhile
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _hello(server: Server, forker: Forker, call: Call) -> None:

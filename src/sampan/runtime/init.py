@@ -52,7 +52,7 @@ def close_the_door() -> None:
 
 def _own_descriptors(init: Situation, keep: list[int]) -> None:
     """Close what belongs to the parent's other containers and put the standard streams in place."""
-    fds.close_all_except([0, 1, 2, *keep])
+    fds.close_all_except([0, 1, 2, *keep, *(init.stdio or ())])
     if init.stdio is None:
         return
     # A stream's own number may be the place of another, so each is first moved out of 0..2.

@@ -6,17 +6,16 @@ on the host; its cgroup is the list of processes in its session.
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import signal
 import sys
+import termios
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 
-import fcntl
-import pty
-import termios
-
 sys.path.insert(0, os.path.abspath(__file__).split("/tests/")[0] + "/src")
-from sampan.linux import fds  # noqa: E402
+from sampan.linux import fds
 
 
 class FakeLaunch:
@@ -81,10 +80,7 @@ class FakeLaunch:
             return ("ready",)
         if data.startswith(b"failed:"):
             return ("failed", "Error", data[7:].decode())
-        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if result is not None and result.si_status == 9 and not self._said_go:
-            return ("failed", "Error", "init ended early")
-        return ("running",)
+        return ("running",) if self._said_go else ("failed", "Error", "init ended early")
 
     _said_go = False
 
@@ -100,10 +96,13 @@ class FakeRuntime:
     def launch(self, spec, *, container_id, bundle, root, rootfs_mounts, stdio, terminal, console_size):
         return FakeLaunch(spec["process"], stdio, terminal, console_size, {"id": container_id, "config": spec})
 
-    def launch_exec(self, state, process, *, stdio, terminal, console_size):
+    def launch_exec(self, state, process, *, root, stdio, terminal, console_size):
         return FakeLaunch(process, stdio, terminal, console_size, state)
 
-    def kill(self, state, number, everything):
+    def started(self, launch):
+        pass
+
+    def kill(self, root, state, number, everything):
         pid = state["init_process_pid"]
         os.killpg(pid, number) if everything else os.kill(pid, number)
 

@@ -24,7 +24,9 @@ def test_a_line_has_docker_s_keys_in_docker_s_order(tmp_path):
     log.feed("stderr", b"hi\n")
     log.close()
     text = (tmp_path / "log").read_text()
-    assert re.fullmatch(r'\{"log":"hi\\n","stream":"stderr","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"\}\n', text)
+    assert re.fullmatch(
+        r'\{"log":"hi\\n","stream":"stderr","time":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z"\}\n', text
+    )
 
 
 @pytest.mark.parametrize(

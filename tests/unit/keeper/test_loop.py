@@ -61,6 +61,22 @@ def test_what_a_handler_raises_is_told_on_stderr_and_the_others_go_on(capsys):
     loop.close()
 
 
+def test_a_handler_that_only_raises_is_given_up(capsys):
+    loop, (reader, writer) = Loop(), os.pipe()
+    seen = []
+
+    def handler(mask):
+        seen.append(mask)
+        raise RuntimeError("again")
+
+    loop.add(reader, READ, handler)
+    os.write(writer, b"x")
+    for _ in range(10):
+        loop.turn(0)
+    assert len(seen) == 3
+    loop.close()
+
+
 def test_an_idle_job_waits_until_nothing_is_ready():
     loop, (reader, writer) = Loop(), os.pipe()
     seen = []

@@ -251,7 +251,7 @@ def test_a_client_that_came_before_a_process_without_input_writes_to_nobody(loop
 
 
 def test_attaching_after_the_end_ends_at_once(loop, tmp_path):
-    streams, child = opened(loop, tmp_path)
+    streams, _child = opened(loop, tmp_path)
     streams.drain()
     reader, writer = os.pipe()
     streams.attach_output("stdout", writer)
