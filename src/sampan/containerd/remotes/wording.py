@@ -85,6 +85,11 @@ def pull_error(refused: Refusal, reference: Reference) -> errors.Error:
     return plain_error(refused)
 
 
+def push_error(refused: Refusal) -> errors.Error:
+    """What `docker push` says: the registry's own words."""
+    return errors.Forbidden(str(refused)) if refused.code == "DENIED" else plain_error(refused)
+
+
 def plain_error(refused: Refusal) -> errors.Error:
     """A refusal that has no special words."""
     if refused.status == 401:
