@@ -7,12 +7,10 @@ reverse. Imports of rooms are inside the functions: route files import this modu
 from __future__ import annotations
 
 import asyncio
-import importlib
-import importlib.util
 import logging
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
     from sampan.engine.networks.networks import Networks
-    from sampan.engine.services import ContainerUsage
     from sampan.engine.system import System
     from sampan.engine.volumes.local import LocalVolumes
 
@@ -58,35 +55,30 @@ class Engine:
         return self.containers.execs
 
 
-# The API's tags in the order of their use: within a first path component the router searches in this order.
-TAGS = (
-    "containers",
-    "container_streams",
-    "exec",
-    "images",
-    "networks",
-    "volumes",
-    "events",
-    "system",
-    "distribution",
-    "auth",
-)
-
-
 def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
-    """One table per tag, from `engine/http/<tag>.py`."""
-    tables = []
-    for tag in TAGS:
-        name = f"sampan.engine.http.{tag}"
-        if importlib.util.find_spec(name) and hasattr(importlib.import_module(name), "routes"):
-            tables.append(importlib.import_module(name).routes(engine))
-    return tables
+    """One table per tag; within a first path component the router searches them in this order."""
+    from sampan.engine.http import (
+        auth,
+        container_streams,
+        containers,
+        distribution,
+        events,
+        exec,
+        images,
+        networks,
+        system,
+        volumes,
+    )
+
+    tags = (containers, container_streams, exec, images, networks, volumes, events, system, distribution, auth)
+    return [tag.routes(engine) for tag in tags]
 
 
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """Open every room; closes them in reverse. Error when one cannot be opened, after undoing what was."""
     from sampan.containerd.remotes.survey import RegistrySurvey
+    from sampan.engine import disk_usage
     from sampan.engine.containers.reconcile import reconcile
     from sampan.engine.containers.room import Usage, open_room
     from sampan.engine.containers.store import Store
@@ -94,6 +86,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     from sampan.engine.images.catalog import Catalog
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
+    from sampan.engine.system import System
     from sampan.engine.volumes.local import LocalVolumes
 
     async with AsyncExitStack() as opened:
@@ -132,7 +125,15 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
             volumes=volumes,
             networks=networks,
             containers=room,
-            system=_system(settings, images, volumes, usage, events, degraded),
+            system=System(
+                settings,
+                images=images,
+                containers=usage,
+                events=events,
+                driver=core.snapshots.name,
+                degraded=degraded,
+                disk=disk_usage.sources(images, room, volumes, usage),
+            ),
         )
 
 
@@ -199,29 +200,6 @@ def _open_networks(settings: Settings, connection: sqlite3.Connection, events: E
     )
     networks.open()
     return networks
-
-
-def _system(
-    settings: Settings,
-    images: Catalog,
-    volumes: LocalVolumes,
-    usage: ContainerUsage,
-    events: EventLog,
-    degraded: tuple[str, ...],
-) -> System:
-    from sampan.engine.images import listing
-    from sampan.engine.system import System
-
-    disk: Mapping[str, Any] = {"image": lambda: listing.disk_usage(images, usage), "volume": volumes.disk_usage}
-    return System(
-        settings,
-        images=images,
-        containers=usage,
-        events=events,
-        driver=images.snapshots.name,
-        degraded=degraded,
-        disk=disk,
-    )
 
 
 def _open_database(path: str) -> sqlite3.Connection:

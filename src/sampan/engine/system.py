@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -116,7 +116,7 @@ class System:
         driver: str,
         log_drivers: Sequence[str] = ("json-file", "local", "none"),
         degraded: Sequence[str] = (),
-        disk: Mapping[str, Callable[[], Any]] | None = None,
+        disk: Mapping[str, Callable[[], Awaitable[Any]]] | None = None,
     ) -> None:
         self._settings = settings
         self._images = images
@@ -217,8 +217,7 @@ class System:
         for kind, compute in self._disk.items():
             if wanted and kind not in wanted:
                 continue
-            # Adding up sizes walks directories: off the loop, so that a big disk does not hold up a start.
-            result = await asyncio.to_thread(compute)
+            result = await compute()
             if kind == "image":
                 usage.LayersSize, usage.Images = result
             elif kind == "container":

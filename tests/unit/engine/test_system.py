@@ -32,6 +32,14 @@ class Containers:
         return {"running": 2, "paused": 1, "stopped": 4}
 
 
+async def image_usage() -> tuple[int, list[object]]:
+    return 7, []
+
+
+async def volume_usage() -> list[str]:
+    return ["v"]
+
+
 def made(tmp_path: Path, **settings: object) -> System:
     return System(
         Settings(root=str(tmp_path), **settings),  # type: ignore[arg-type]
@@ -40,7 +48,7 @@ def made(tmp_path: Path, **settings: object) -> System:
         events=EventLog(),
         driver="overlayfs",
         degraded=["native: layers are copied"],
-        disk={"image": lambda: (7, []), "volume": lambda: ["v"]},
+        disk={"image": image_usage, "volume": volume_usage},
     )
 
 
