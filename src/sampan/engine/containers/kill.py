@@ -47,6 +47,8 @@ def stop_signal(record: Container) -> int:
 
 async def send(room: Room, record: Container, number: int) -> None:
     """The signal and its event. Conflict when it has ended meanwhile."""
+    # Before the signal: the exit that follows may be heard before the answer to the call.
+    room.publish(record, "kill", signal=str(number))
     try:
         await room.core.tasks.kill(record.id, number)
     except NotFound:
@@ -55,7 +57,6 @@ async def send(room: Room, record: Container, number: int) -> None:
         # A frozen process takes no signal.
         with suppress(Error):
             await room.core.tasks.resume(record.id)
-    room.publish(record, "kill", signal=str(number))
 
 
 async def end(room: Room, record: Container, live: Live) -> None:
