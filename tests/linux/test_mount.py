@@ -70,19 +70,13 @@ def test_a_tmpfs_is_made_by_descriptors_and_appears_where_it_is_moved(in_mntns: 
 
 
 def test_an_overlay_is_assembled_and_writes_go_to_its_upper_layer(in_mntns: InChild, tmp_path: Path) -> None:
-    for name in ("lower1", "lower2", "upper", "work", "merged"):
+    for name in ("lower1", "lower2", "work", "merged"):
         (tmp_path / name).mkdir()
     (tmp_path / "lower1/one").write_text("1")
     (tmp_path / "lower2/two").write_text("2")
 
     def work() -> list[str]:
         # The upper layer must not be an overlay itself, so it lies on a tmpfs.
-        room = mount.new_mount("tmpfs", [])
-        os.mkdir("upper", dir_fd=room)
-        os.mkdir("work", dir_fd=room)
-        for name in ("upper", "work"):
-            tree = mount.open_tree(room, name)
-            mount.move_mount(tree, "", abi.AT_FDCWD, str(tmp_path / name))
         base = mount.new_mount("tmpfs", [])
         mount.move_mount(base, "", abi.AT_FDCWD, str(tmp_path / "work"))
         os.mkdir(tmp_path / "work/u")
@@ -256,4 +250,4 @@ def test_a_layer_is_given_to_overlay_by_descriptor(in_mntns: InChild, tmp_path: 
         return sorted(os.listdir(tmp_path / "merged"))
 
     # EINVAL before Linux 6.13.
-    assert in_mntns(work) in (["a", "b"], "EINVAL")
+    assert in_mntns(work) in (["a", "b"], "EINVAL", "ENOTSUP")

@@ -59,7 +59,6 @@ ROOT_INIT = """#!/bin/busybox sh
 /bin/busybox mount -t mqueue mqueue /dev/mqueue
 /bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 /bin/busybox mount -t tmpfs run /run
-/bin/busybox mount -t tmpfs tmp /tmp
 /bin/busybox ip link set lo up
 for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
 # Off the root cgroup, as on a host with an init system: the no-internal-process rule holds for its children.
@@ -174,7 +173,22 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
         file.write("root:x:0:0:root:/root:/bin/sh\n")
     with open(f"{top}/etc/group", "w") as file:
         file.write("root:x:0:\n")
-    for applet in ("sh", "mount", "umount", "ls", "cat", "true", "false", "sleep", "ip", "id", "ps", "env", "modprobe"):
+    for applet in (
+        "sh",
+        "echo",
+        "mount",
+        "umount",
+        "ls",
+        "cat",
+        "true",
+        "false",
+        "sleep",
+        "ip",
+        "id",
+        "ps",
+        "env",
+        "grep",
+    ):
         os.symlink("busybox", f"{top}/bin/{applet}")
     _put_modules(top, module_files(modules, LATER_MODULES))
     _put_script(f"{top}/init", ROOT_INIT)
