@@ -546,9 +546,20 @@ def test_the_default_bridge_follows_changed_settings(room: Room) -> None:
     assert room.run("a").ip_address == "10.218.0.2"
 
 
-def test_forwarding_is_on(room: Room) -> None:
-    with open("/proc/sys/net/ipv4/ip_forward") as file:
-        assert file.read() == "1\n"
+def test_forwarding_is_switched_on_unless_it_is_to_be_left_alone(room: Room) -> None:
+    def forwarding(text: str = "") -> str:
+        if text:
+            with open("/proc/sys/net/ipv4/ip_forward", "w") as file:
+                file.write(text)
+        with open("/proc/sys/net/ipv4/ip_forward") as file:
+            return file.read()
+
+    for option, found in ((True, "1\n"), (False, "0\n")):
+        room.stop()
+        assert forwarding("0") == "0\n"
+        room.options = Options(bridge="sp-test", bip="10.213.0.1/16", ip_forward=option)
+        room.start()
+        assert forwarding() == found
 
 
 def test_a_plan_names_the_lines_for_etc_hosts(room: Room) -> None:

@@ -121,6 +121,7 @@ class NetlinkSocket:
         while True:
             for reply in self._receive(messages[0].name):
                 if not first <= reply.sequence < first + len(messages):
+                    # Of an earlier exchange that failed and was not read to its end.
                     continue
                 if reply.type != NLMSG_ERROR:
                     if reply.type >= NLMSG_MIN_TYPE:
@@ -131,7 +132,6 @@ class NetlinkSocket:
                 # A transaction that is refused as a whole is answered in the name of its first message.
                 if reply.sequence == last or (error and transaction and reply.sequence == first):
                     if failure:
-                        self._drain()
                         raise failure
                     return replies
 
@@ -162,14 +162,6 @@ class NetlinkSocket:
         if flags & socket.MSG_TRUNC:
             raise OSError(errno.EMSGSIZE, f"{name}: the kernel's answer is longer than {_RECEIVE_SIZE} bytes")
         return list(split_messages(data))
-
-    def _drain(self) -> None:
-        """Forget what is still queued of a failed exchange."""
-        try:
-            while True:
-                self._socket.recv(_RECEIVE_SIZE, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            pass
 
 
 def _error_of(reply: Reply, message: Message) -> OSError | None:
