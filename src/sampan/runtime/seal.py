@@ -21,7 +21,7 @@ _EXE = "/proc/self/exe"
 
 
 def is_sealed() -> bool:
-    """Whether the running interpreter's file can be written through no handle: it is on a read-only mount, or sealed."""
+    """Whether no handle on the running interpreter can be written: it is on a read-only mount, or sealed."""
     try:
         if os.statvfs(_EXE).f_flag & os.ST_RDONLY:
             return True
@@ -51,4 +51,4 @@ def reexec(module: str, arguments: list[str]) -> NoReturn:
     program = getattr(sys, "_base_executable", "") or sys.executable
     code = f"import sys; sys.path.insert(0, {here!r}); from {module} import main; main(sys.argv[1:])"
     # safe because the descriptor is the running interpreter's own file, and nothing of this process survives.
-    os.execve(sealed_executable(), [program, "-I", "-S", "-B", "-c", code, *arguments], os.environ)  # noqa: S606
+    os.execve(sealed_executable(), [program, "-I", "-S", "-c", code, *arguments], os.environ)  # noqa: S606

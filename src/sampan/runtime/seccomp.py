@@ -294,3 +294,5 @@ _COMPARE: dict[str, Callable[[SeccompArg], list[Instruction]]] = {
     "SCMP_CMP_GT": _greater,
     "SCMP_CMP_MASKED_EQ": _masked_equal,
 }
+
+OPERATORS = tuple(_COMPARE)

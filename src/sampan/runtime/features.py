@@ -1,0 +1,62 @@
+"""The verb `features`: what this runtime can, as the runtime-spec's features document. Source: features.md."""
+
+from __future__ import annotations
+
+from sampan import VERSION
+from sampan.linux import abi
+from sampan.oci.spec import HOOK_NAMES, NAMESPACE_TYPES
+from sampan.runtime import seccomp, syscall_table
+from sampan.runtime.host import HostFacts
+from sampan.runtime.plan.mounts import ATTRIBUTES, PROPAGATION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_OTHER_OPTIONS = ("async", "bind", "defaults", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "rbind", "sync",
+                  "tmpcopyup")  # fmt: skip
+
+
+def version_text() -> str:
+    """What --version prints: the lines that podman and containerd look at."""
+    return f"runc version {VERSION}\nspec: 1.2.0\n"
+
+
+def document(host: HostFacts) -> dict[str, Any]:
+    """The features document of this runtime on this host."""
+    recursive = [f"r{word}" for word in ATTRIBUTES]
+    return {
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": "1.2.0",
+        "hooks": list(HOOK_NAMES),
+        "mountOptions": sorted([*ATTRIBUTES, *recursive, *PROPAGATION, *_OTHER_OPTIONS]),
+        "linux": {
+            "namespaces": sorted(NAMESPACE_TYPES),
+            "capabilities": list(abi.CAPABILITIES[: host.last_cap + 1]),
+            "cgroup": {
+                "v1": True,
+                "v2": True,
+                "systemd": False,
+                "systemdUser": False,
+                "rdma": any("rdma" in hierarchy.controllers for hierarchy in host.hierarchies),
+            },
+            "seccomp": {
+                "enabled": True,
+                "actions": sorted(seccomp.ACTIONS),
+                "operators": sorted(seccomp.OPERATORS),
+                "archs": sorted(syscall_table.known_architectures()),
+                "knownFlags": sorted(seccomp.FLAGS),
+                "supportedFlags": sorted(seccomp.FLAGS),
+            },
+            "apparmor": {"enabled": host.apparmor},
+            "selinux": {"enabled": host.selinux},
+            "intelRdt": {"enabled": False},
+            "mountExtensions": {"idmap": {"enabled": False}},
+        },
+        "annotations": {
+            "io.github.seccomp.libseccomp.version": "none",
+            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.version": VERSION,
+        },
+        "potentiallyUnsafeConfigAnnotations": ["bundle"],
+    }
