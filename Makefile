@@ -1,5 +1,5 @@
 # setup: .venv with everything; check: style and types; test: all tests (installs what they need); bench: figures
-.PHONY: setup check test unit bench clean
+.PHONY: setup check test unit bench clean protobuf
 PY = .venv/bin/python
 
 setup: .venv/.installed-dev
@@ -22,6 +22,10 @@ unit: setup
 bench: setup
 	@scripts/peers
 	$(PY) -m bench.compare
+
+# the Python modules of api/containerd from their .proto files; both are checked in
+protobuf:
+	@scripts/protobuf
 
 clean:
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

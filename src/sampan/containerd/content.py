@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from sampan import errors
@@ -18,6 +19,16 @@ from sampan.containerd.services import ContentInfo
 from sampan.oci import digest as digests
 
 _REHASH_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class IngestStatus:
+    """An unfinished ingest: `offset` in bytes, times in nanoseconds since the epoch."""
+
+    ref: str
+    offset: int
+    started_at: int
+    updated_at: int
 
 
 class ContentStore:
@@ -40,13 +51,13 @@ class ContentStore:
 
     def info(self, digest: str) -> ContentInfo:
         row = self._metadata.row(
-            "select digest, size, created_at, labels from content where namespace=? and digest=?",
+            "select digest, size, created_at, labels, updated_at from content where namespace=? and digest=?",
             self._namespace,
             digest,
         )
         if row is None:
             raise errors.NotFound(f"content {digest}: not found")
-        return ContentInfo(row[0], row[1], row[2], labels_from(row[3]))
+        return ContentInfo(row[0], row[1], row[2], labels_from(row[3]), row[4])
 
     def has(self, digest: str) -> bool:
         query = "select 1 from content where namespace=? and digest=?"
@@ -65,10 +76,11 @@ class ContentStore:
 
     def walk(self) -> Iterator[ContentInfo]:
         rows = self._metadata.rows(
-            "select digest, size, created_at, labels from content where namespace=? order by digest", self._namespace
+            "select digest, size, created_at, labels, updated_at from content where namespace=? order by digest",
+            self._namespace,
         )
         for row in rows:
-            yield ContentInfo(row[0], row[1], row[2], labels_from(row[3]))
+            yield ContentInfo(row[0], row[1], row[2], labels_from(row[3]), row[4])
 
     def put(self, data: bytes, labels: Mapping[str, str] | None = None) -> str:
         digest = digests.of(data)
@@ -133,6 +145,38 @@ class ContentStore:
                 yield ref, os.stat(self._ingest_path(number)).st_size, started_at
             except FileNotFoundError:
                 continue  # committed or aborted meanwhile
+
+    def statuses(self) -> Iterator[IngestStatus]:
+        """Of each unfinished ingest, being written or not."""
+        rows = self._metadata.rows(
+            "select id, ref, started_at from ingests where namespace=? order by ref", self._namespace
+        )
+        for number, ref, started_at in rows:
+            try:
+                found = os.stat(self._ingest_path(number))
+            except FileNotFoundError:
+                continue  # committed or aborted meanwhile
+            yield IngestStatus(ref, found.st_size, started_at, found.st_mtime_ns)
+
+    def size_elsewhere(self, digest: str) -> int | None:
+        """The size of a blob that another containerd namespace has; None when none has it."""
+        row = self._metadata.row("select size from content where digest=? limit 1", digest)
+        return None if row is None else int(row[0])
+
+    def adopt(self, digest: str, labels: Mapping[str, str] | None = None) -> None:
+        """Name a blob that another containerd namespace has. AlreadyExists; NotFound when it has gone."""
+        stamp = now()
+        with self._metadata.transaction(durable=True) as connection:
+            size = self.size_elsewhere(digest)
+            if size is None:
+                raise errors.NotFound(f"content {digest}: not found")
+            if self.has(digest):
+                raise errors.AlreadyExists(f"content {digest}: already exists")
+            connection.execute(
+                "insert into content (namespace, digest, size, created_at, updated_at, labels)"
+                " values (?, ?, ?, ?, ?, ?)",
+                (self._namespace, digest, size, stamp, stamp, labels_text(labels)),
+            )
 
     def abort(self, ref: str) -> None:
         """Drop the ingest `ref`. NotFound; Unavailable while it is being written."""

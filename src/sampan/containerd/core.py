@@ -46,19 +46,23 @@ class ContainerCore:
         tasks: Tasks,
         lock_fd: int,
         degraded: Sequence[str],
+        root: str,
+        namespace: str,
     ) -> None:
         self.content, self.images, self.snapshots = content, images, snapshots
         self.transfer, self.tasks = transfer, tasks
         # What this machine does not offer, in words for `info`.
         self.degraded = tuple(degraded)
-        self._metadata, self._snapshotter, self._registries = metadata, snapshots, transfer
+        # What the gRPC edge needs to open the same stores for other containerd namespaces.
+        self.metadata, self.root, self.namespace = metadata, root, namespace
+        self._snapshotter, self._registries = snapshots, transfer
         self._lock_fd = lock_fd
 
     async def close(self) -> None:
         """Stop transfers and the janitor, close the database. Tasks are their opener's to close."""
         await self._registries.close()
         self._snapshotter.close()
-        self._metadata.close()
+        self.metadata.close()
         os.close(self._lock_fd)
 
 
@@ -88,7 +92,7 @@ async def open_core(
         if isinstance(snapshots, OverlaySnapshotter):
             host_image.embed(content, images, snapshots)
         transfer = RegistryTransfer(metadata, content, images, snapshots, leases, registries or RegistrySettings())
-        return ContainerCore(metadata, content, images, snapshots, transfer, tasks, lock_fd, degraded)
+        return ContainerCore(metadata, content, images, snapshots, transfer, tasks, lock_fd, degraded, root, namespace)
     except BaseException:
         os.close(lock_fd)
         raise

@@ -45,6 +45,7 @@ class ContentInfo:
     size: int
     created_at: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    updated_at: int = 0
 
 
 class Ingest(Protocol):
@@ -139,6 +140,7 @@ class SnapshotInfo:
     parent: str
     created_at: int
     labels: Mapping[str, str] = field(default_factory=dict)
+    updated_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class Row:
     usage: Usage | None
 
 
-_COLUMNS = "id, storage, kind, key, parent, created_at, labels, size, inodes"
+_COLUMNS = "id, storage, kind, key, parent, created_at, labels, size, inodes, updated_at"
 # From a snapshot's parent down to the bottom, nearest first.
 _CHAIN = """
 with recursive chain (depth, id, storage, parent) as (
@@ -111,6 +111,15 @@ class Chain:
                 ),
             )
 
+    def relabel(self, key: str, labels: Mapping[str, str]) -> SnapshotInfo:
+        """Replace all labels. NotFound."""
+        with self.metadata.transaction(durable=True) as connection:
+            number = self.find(key).number
+            connection.execute(
+                "update snapshots set labels=?, updated_at=? where id=?", (labels_text(labels), now(), number)
+            )
+            return self.find(key).info
+
     def remember(self, number: int, usage: Usage) -> None:
         """Keep a committed snapshot's usage, which never changes."""
         with self.metadata.transaction() as connection:
@@ -144,7 +153,7 @@ class Chain:
 
 
 def _row(columns: tuple[object, ...]) -> Row:
-    number, storage, kind, key, parent, created_at, labels, size, inodes = columns
-    info = SnapshotInfo(kind, key, parent, created_at, labels_from(str(labels)))  # type: ignore[arg-type]
+    number, storage, kind, key, parent, created_at, labels, size, inodes, updated_at = columns
+    info = SnapshotInfo(kind, key, parent, created_at, labels_from(str(labels)), updated_at)  # type: ignore[arg-type]
     usage = Usage(size, inodes) if isinstance(size, int) and isinstance(inodes, int) else None
     return Row(number, storage == "host", info, usage)  # type: ignore[arg-type]

@@ -47,6 +47,10 @@ class NativeSnapshotter:
     def stat(self, key: str) -> SnapshotInfo:
         return self._chain.find(key).info
 
+    def relabel(self, key: str, labels: Mapping[str, str]) -> SnapshotInfo:
+        """Replace the snapshot's labels. NotFound."""
+        return self._chain.relabel(key, labels)
+
     def walk(self) -> Iterator[SnapshotInfo]:
         for row in self._chain.walk():
             yield row.info
