@@ -434,9 +434,13 @@ def test_a_container_on_a_network_that_is_gone_does_not_start(room: Room) -> Non
 
 def test_an_address_is_not_chosen_freely_on_the_default_network(room: Room) -> None:
     asked = EndpointSettings(ipam_config=EndpointIPAMConfig(ipv4_address="10.213.0.9"))
-    room.configure("a", endpoints={"bridge": asked})
     with pytest.raises(InvalidArgument, match="supported on user defined networks only"):
-        room.networks.reserve(identity("a"))
+        room.configure("a", endpoints={"bridge": asked})
+    # A network that comes later is asked when the container starts.
+    room.configure("b", network_mode="later", endpoints={"later": asked})
+    room.networks.create(NetworkCreateRequest(name="later"))
+    with pytest.raises(InvalidArgument, match="networks with user configured subnets"):
+        room.networks.reserve(identity("b"))
 
 
 # Ends

@@ -12,7 +12,6 @@ from sampan.api.docker.networks import EndpointSettings, PortMap
 Kind = Literal["bridge", "host", "none", "container"]
 
 DEFAULT_POOLS: tuple[tuple[str, int], ...] = (
-    ("172.17.0.0/16", 16),
     ("172.18.0.0/16", 16),
     ("172.19.0.0/16", 16),
     ("172.20.0.0/14", 16),
@@ -20,7 +19,7 @@ DEFAULT_POOLS: tuple[tuple[str, int], ...] = (
     ("172.28.0.0/14", 16),
     ("192.168.0.0/16", 20),
 )
-"""Docker's own private pools: (base, prefix length of each network cut from it)."""
+"""Docker's own private pools, less the one of its docker0: (base, prefix length of each network cut from it)."""
 
 PREDEFINED = ("bridge", "host", "none")
 

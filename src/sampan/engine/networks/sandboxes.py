@@ -59,9 +59,12 @@ class Sandboxes:
     def configure(self, wanted: ContainerNetworking) -> None:
         """At create: remember what the container asks for.
 
-        InvalidArgument for malformed addresses or ports, Unimplemented for sctp and IPv6 publications; that a network
-        does not exist is found by `reserve`, as in Docker."""
+        InvalidArgument for malformed addresses or ports and for what its networks do not offer, Unimplemented for sctp
+        and IPv6 publications; that a network does not exist is found by `reserve`, as in Docker."""
         container = normalized(wanted, self._name_of)
+        for name, asked in container.endpoints.items():
+            for network in self._store.find_networks(name)[:1]:
+                check_asked(network, asked)
         parse_requests(container.port_bindings, container.exposed_ports, container.publish_all_ports)
         with transaction(self._connection):
             self._store.put_container(container)
