@@ -41,7 +41,7 @@ class Launch:
     is closed by `close`, or when `step` has said "running" or "failed".
     """
 
-    __slots__ = ("_cgroups", "_limits", "_rlimits", "_sock", "_told", "hooks", "pid", "pidfd", "proceeded", "state")
+    __slots__ = ("_cgroups", "_limits", "_sock", "_told", "hooks", "pid", "pidfd", "proceeded", "state")
 
     def __init__(self, pid: int, pidfd: int, sock: socket, state: dict[str, Any], plan: Plan) -> None:
         self.pid = pid
@@ -50,7 +50,6 @@ class Launch:
         self.hooks = plan.hooks
         self.proceeded = False
         self._sock: socket | None = sock
-        self._rlimits = plan.rlimits
         self._limits: Resources | None = None
         self._cgroups: dict[str, str] = {}
         self._told = False
@@ -98,7 +97,6 @@ class Launch:
             return word, received[0]
         if word == handshake.READY:
             self._set_limits("ready")
-            self._set_rlimits()
             return (handshake.READY,)
         if word == handshake.FAILED:
             kind, _, text = payload.partition("\0")
@@ -161,14 +159,6 @@ class Launch:
         """Remember the limits to set when init is ready for them."""
         self._cgroups = paths
         self._limits = resources
-
-    def _set_rlimits(self) -> None:
-        for name, soft, hard in self._rlimits:
-            try:
-                process.prlimit(self.pid, abi.RLIMITS[name], soft, hard)
-            except OSError as error:
-                raise StepFailed(f"error setting rlimits for ready process: error setting rlimit type "
-                                 f"{abi.RLIMITS[name]}: {words(error)}") from None  # fmt: skip
 
 
 def launch(
@@ -351,6 +341,7 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
     made = Launch(pid, pidfd, sock, {}, plan)
     try:
         if plan.uid_mappings:
+            _raise_hard_limits(pid, plan.rlimits)
             idmap.write(pid, plan.uid_mappings, plan.gid_mappings)
             handshake.send(sock, handshake.MAPPED)
         if plan.oom_score_adj is not None:
@@ -366,6 +357,17 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
         os.close(pidfd)
         raise
     return made
+
+
+def _raise_hard_limits(pid: int, rlimits: list[tuple[str, int, int]]) -> None:
+    """Give init room to set its own limits: from inside a user namespace it cannot raise one."""
+    for name, _, hard in rlimits:
+        soft, allowed = process.getrlimit(pid, abi.RLIMITS[name])
+        if hard > allowed:
+            try:
+                process.prlimit(pid, abi.RLIMITS[name], soft, hard)
+            except PermissionError:
+                pass  # init's own attempt fails in a moment, with the right words
 
 
 def _set_oom_score(pid: int, score: int) -> None:

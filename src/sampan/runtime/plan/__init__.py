@@ -60,10 +60,6 @@ class Plan:
             first.append(Step("write_id_maps", "linux.uidMappings", uids=maps))
         if self.oom_score_adj is not None:
             first.append(Step("oom_score_adj", "process.oomScoreAdj", score=str(self.oom_score_adj)))
-        first += [
-            Step("rlimit", f"process.rlimits[{index}]", name=name, soft=soft, hard=hard)
-            for index, (name, soft, hard) in enumerate(self.rlimits)
-        ]
         return [str(step) for step in first + self.steps]
 
 
@@ -354,6 +350,16 @@ def process_steps(process: Process, wishes: Wishes, host: HostFacts, prefix: str
     if process.get("ioPriority"):
         steps.append(_io_priority(process))
     user = process.get("user", {})
+    steps += [
+        Step(
+            "rlimit",
+            f"process.rlimits[{index}]",
+            name=limit["type"],
+            soft=limit.get("soft", 0),
+            hard=limit.get("hard", 0),
+        )
+        for index, limit in enumerate(process.get("rlimits", []))
+    ]
     steps.append(Step("stdio_owner", "process.user", uid=user.get("uid", 0)))
     steps.append(Step("close_descriptors", "process", preserve=wishes.preserve_fds))
     load = Step("seccomp", "linux.seccomp", program=wishes.seccomp or b"", flags=wishes.seccomp_flags)

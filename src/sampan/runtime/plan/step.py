@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sampan.linux import abi, capabilities
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -20,12 +22,33 @@ class Step:
     def __str__(self) -> str:
         """One line: the step, its arguments that say something, and behind "#" its cause."""
         said = " ".join(
-            f"{key}={_value(value)}" for key, value in self.with_.items() if value not in (None, [], {}, 0, "")
+            f"{key}={_shown(key, value)}" for key, value in self.with_.items() if value not in (None, [], {}, 0, "")
         )
         return f"{self.do} {said}".rstrip() + f"  # {self.cause}"
 
     def __repr__(self) -> str:
         return f"<{self}>"
+
+
+_BIT_NAMES = {"attributes": "MOUNT_ATTR_", "tree_attributes": "MOUNT_ATTR_"}
+_CAPABILITY_SETS = ("keep", "effective", "permitted", "inheritable", "ambient")
+
+
+def _shown(key: str, value: object) -> str:
+    """Masks by the names of their bits, modes in octal."""
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if type(value) is not int:
+        return _value(value)
+    if key in ("mode", "umask"):
+        return f"{value:#o}"
+    if key in _CAPABILITY_SETS:
+        return ",".join(capabilities.names(value))
+    prefix = _BIT_NAMES.get(key)
+    if prefix:
+        bits = [name.removeprefix(prefix) for name, bit in vars(abi).items() if name.startswith(prefix) and bit & value]
+        return ",".join(bits).lower()
+    return str(value)
 
 
 def _value(value: object) -> str:

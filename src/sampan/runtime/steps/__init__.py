@@ -47,6 +47,7 @@ PERFORM: dict[str, Callable[..., Any]] = {
     "read_only_path": rootfs.read_only_path,
     "read_only_root": rootfs.read_only_root,
     "ready": identity.ready,
+    "rlimit": identity.rlimit,
     "root": rootfs.root,
     "root_propagation": rootfs.root_propagation,
     "rootfs_mount": rootfs.rootfs_mount,

@@ -74,6 +74,15 @@ def io_priority(init: Situation, ioclass: int, priority: int) -> None:
         raise StepFailed(f"failed to set io priority: {words(error)}") from None
 
 
+def rlimit(init: Situation, name: str, soft: int, hard: int) -> None:
+    """While we are still root: a parent without CAP_SYS_RESOURCE may not touch the limits of another user's process."""
+    try:
+        process.prlimit(0, abi.RLIMITS[name], soft, hard)
+    except OSError as error:
+        raise StepFailed(f"error setting rlimits for ready process: error setting rlimit type {abi.RLIMITS[name]}: "
+                         f"{words(error)}") from None  # fmt: skip
+
+
 def personality(init: Situation, persona: int) -> None:
     process.personality(persona)
 
