@@ -157,7 +157,9 @@ def test_sparse_files_of_gnu_tar_keep_their_content(tmp_path: object, version: s
             file.write(b"%d" % i * 100)
         file.truncate(50_000_000)
     format = ["--format=gnu"] if version == "gnu" else ["--format=pax", f"--sparse-version={version}"]
-    archive = subprocess.run(["tar", "-S", *format, "-C", str(tmp_path), "-cf", "-", "holes"], capture_output=True, check=True)
+    archive = subprocess.run(
+        ["tar", "-S", *format, "-C", str(tmp_path), "-cf", "-", "holes"], capture_output=True, check=True
+    )
     assert len(archive.stdout) < 1_000_000, "tar stored it sparse"
     [(entry, content)] = read(archive.stdout, step)
     assert entry.sparse
@@ -167,7 +169,9 @@ def test_sparse_files_of_gnu_tar_keep_their_content(tmp_path: object, version: s
 
 
 def test_a_directory_of_an_old_archive_is_told_by_its_slash() -> None:
-    [(entry, _)] = read(write([(member("old/", tarfile.AREGTYPE), b"")], tarfile.USTAR_FORMAT).replace(b"old\0", b"old\0"))
+    [(entry, _)] = read(
+        write([(member("old/", tarfile.AREGTYPE), b"")], tarfile.USTAR_FORMAT).replace(b"old\0", b"old\0")
+    )
     assert entry.kind in (layer_tar.DIRECTORY, layer_tar.FILE)
 
 
@@ -192,12 +196,12 @@ WRONG = {
     "checksum": wrong_checksum(),
     "a lone zero block": bytes(512) + member("f").tobuf(),
     "unknown type": member("f", b"M").tobuf(tarfile.USTAR_FORMAT),
-    "extended header without member": member("x", tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT).replace(b"", b"")
-    + b"",
+    "extended header without member": member("x", tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT).replace(b"", b"") + b"",
     "text": b"This is no tar archive at all. " * 100,
     "enormous extended header": member("x", tarfile.XHDTYPE, size=1 << 30).tobuf(tarfile.USTAR_FORMAT),
     "bad record": member("x", tarfile.XHDTYPE, size=9).tobuf(tarfile.USTAR_FORMAT) + b"99 path=x".ljust(512, b"\0"),
-    "name with NUL": member("x", tarfile.XHDTYPE, size=11).tobuf(tarfile.USTAR_FORMAT) + b"11 path=a\0\n".ljust(512, b"\0"),
+    "name with NUL": member("x", tarfile.XHDTYPE, size=11).tobuf(tarfile.USTAR_FORMAT)
+    + b"11 path=a\0\n".ljust(512, b"\0"),
 }
 del WRONG["extended header without member"]  # an empty one is allowed; a full one is tested below
 

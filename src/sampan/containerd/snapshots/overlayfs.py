@@ -92,10 +92,12 @@ class OverlaySnapshotter:
         if volatile:
             # Left by an earlier mount that was not taken apart cleanly; without a reboot in between nothing
             # is lost, and after one a `--rm` container is gone anyway. overlayfs.rst, "Volatile mount".
-            try:
-                os.rmdir(f"{self._directory}/{row.number}/work/work/incompat/volatile")
-            except OSError:
-                pass
+            mark = f"{self._directory}/{row.number}/work/work/incompat/volatile"
+            for remove, path in ((os.unlink, f"{mark}/dirty"), (os.rmdir, mark)):
+                try:
+                    remove(path)
+                except OSError:
+                    pass  # never mounted, or taken apart cleanly
         return self._mounts(row.number, row.info, volatile)
 
     def prepare(self, key: str, parent: str, labels: Mapping[str, str] | None = None) -> Sequence[Mount]:

@@ -1,0 +1,405 @@
+"""Unpacking layers on the real kernel: what overlayfs then shows, and every trick to get out of the directory."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import stat
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+import zstandard
+from tests.contract.layers import MTIME, Member, directory, file, hardlink, layer, member, symlink, xattrs
+
+from sampan import errors
+from sampan.containerd.diff.settle import settle
+from sampan.containerd.diff.unpack import Unpacked, unpack
+from sampan.linux import abi, mount
+from sampan.oci import digest
+
+pytestmark = pytest.mark.root
+
+
+class Bottom:
+    """A place to unpack one layer into, with a canary outside that must stay as it is."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.root = path / "n" / "fs"
+        self.root.mkdir(parents=True)
+        (path / "outside").mkdir()
+        (path / "outside" / "canary").write_text("alive")
+        (path / "canary").write_text("alive")
+
+    def unpack(self, *members: Member, stacks: bool = True, root: Path | None = None) -> Unpacked:
+        return self.unpack_bytes(layer(*members), stacks=stacks, root=root)
+
+    def unpack_bytes(self, data: bytes, *, stacks: bool = True, root: Path | None = None) -> Unpacked:
+        where = root or self.root
+        return unpack(io.BytesIO(data), str(where), str(where.parent), stacks=stacks)
+
+    def another(self, name: str) -> Path:
+        root = self.path / name / "fs"
+        root.mkdir(parents=True)
+        return root
+
+    def assert_untouched(self) -> None:
+        assert sorted(p.name for p in self.path.iterdir()) == ["canary", "n", "outside"]
+        assert [p.name for p in (self.path / "n").iterdir()] == ["fs"]
+        assert (self.path / "canary").read_text() == "alive"
+        assert [p.name for p in (self.path / "outside").iterdir()] == ["canary"]
+        assert (self.path / "outside" / "canary").read_text() == "alive"
+
+
+@pytest.fixture
+def bottom(tmp_path):
+    return Bottom(tmp_path)
+
+
+def opaque(path: Path) -> bool:
+    return "trusted.overlay.opaque" in os.listxattr(path) and os.getxattr(path, "trusted.overlay.opaque") == b"y"
+
+
+def is_whiteout(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def test_every_kind_of_entry_has_the_attributes_of_its_header(bottom):
+    bottom.unpack(
+        directory("./", mode=0o711, uid=5, gid=6),
+        directory("d", mode=0o2775, uid=1, gid=50),
+        file("d/f", b"content", mode=0o4755, uid=1000, gid=100),
+        symlink("d/s", "../d/f", uid=7, gid=8),
+        hardlink("d/h", "d/f"),
+        member("d/null", tarfile.CHRTYPE, devmajor=1, devminor=3, mode=0o666),
+        member("d/disk", tarfile.BLKTYPE, devmajor=8, devminor=1, mode=0o660, gid=6),
+        member("d/p", tarfile.FIFOTYPE, mode=0o622),
+    )
+    root = bottom.root
+    status = (root).lstat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o711, 5, 6)
+    status = (root / "d").lstat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime) == (0o2775, 1, 50, MTIME)
+    status = (root / "d/f").lstat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o4755, 1000, 100)
+    assert (status.st_nlink, status.st_mtime, (root / "d/f").read_bytes()) == (2, MTIME, b"content")
+    status = (root / "d/s").lstat()
+    assert (os.readlink(root / "d/s"), status.st_uid, status.st_gid, status.st_mtime) == ("../d/f", 7, 8, MTIME)
+    assert (root / "d/h").samefile(root / "d/f")
+    status = (root / "d/null").lstat()
+    assert (stat.S_ISCHR(status.st_mode), status.st_rdev, stat.S_IMODE(status.st_mode)) == (
+        True,
+        os.makedev(1, 3),
+        0o666,
+    )
+    status = (root / "d/disk").lstat()
+    assert (stat.S_ISBLK(status.st_mode), status.st_rdev, status.st_gid) == (True, os.makedev(8, 1), 6)
+    status = (root / "d/p").lstat()
+    assert (stat.S_ISFIFO(status.st_mode), stat.S_IMODE(status.st_mode)) == (True, 0o622)
+
+
+def test_xattrs_are_set_after_the_owner_so_that_capabilities_stay(bottom):
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    bottom.unpack(
+        xattrs(file("ping", b"elf", mode=0o755, uid=1000), security__capability=capability, user__note=b"n\xff"),
+        xattrs(directory("d"), user__dir=b"1"),
+    )
+    assert os.getxattr(bottom.root / "ping", "security.capability") == capability
+    assert os.getxattr(bottom.root / "ping", "user.note") == b"n\xff"
+    assert os.getxattr(bottom.root / "d", "user.dir") == b"1"
+
+
+def test_a_layer_cannot_bring_overlays_own_xattrs(bottom):
+    bottom.unpack(xattrs(directory("d"), trusted__overlay__redirect=b"/etc", user__overlay__opaque=b"y"))
+    assert os.listxattr(bottom.root / "d") == []
+
+
+def test_whiteouts_become_what_overlayfs_knows(bottom):
+    bottom.unpack(
+        directory("a"),
+        file("a/.wh.gone"),
+        directory("b"),
+        file("b/.wh..wh..opq"),
+        file("b/new", b"new"),
+        file(".wh..wh.plnk/ignored"),
+    )
+    assert is_whiteout(bottom.root / "a/gone")
+    assert opaque(bottom.root / "b")
+    assert sorted(p.name for p in bottom.root.iterdir() if not p.name.startswith(".wh..wh.")) == ["a", "b"]
+    assert not (bottom.root / "a/.wh.gone").exists()
+
+
+def test_a_name_that_the_layer_removes_and_brings_does_not_show_the_one_below(bottom):
+    """Order must not matter: whiteouts are for lower layers only (image-spec, layer.md)."""
+    bottom.unpack(
+        file(".wh.first"), directory("first"), file("first/x"),
+        directory("second"), file("second/x"), file(".wh.second"),
+        file("file", b"kept"), file(".wh.file"),
+        file(".wh.other"), file("other", b"kept"),
+    )  # fmt: skip
+    assert opaque(bottom.root / "first")
+    assert opaque(bottom.root / "second")
+    assert (bottom.root / "second/x").exists()
+    assert (bottom.root / "file").read_bytes() == (bottom.root / "other").read_bytes() == b"kept"
+
+
+def test_without_overlay_names_are_really_removed(bottom):
+    bottom.unpack(directory("a"), file("a/gone"), directory("b"), file("b/old"), directory("b/c"), file("b/c/old"),
+                  directory("tree"), file("tree/leaf"), stacks=False)  # fmt: skip
+    bottom.unpack(file("a/.wh.gone"), file("a/.wh.never"), file("b/new"), directory("b/c"), file("b/c/new"),
+                  file("b/.wh..wh..opq"), file(".wh.tree"), stacks=False)  # fmt: skip
+    found = sorted(str(p.relative_to(bottom.root)) for p in bottom.root.rglob("*"))
+    assert found == ["a", "b", "b/c", "b/c/new", "b/new"]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress, zstandard.ZstdCompressor().compress,
+                                      lambda d: gzip.compress(d[:700]) + gzip.compress(d[700:])],
+                         ids=["plain", "gzip", "zstd", "estargz"])  # fmt: skip
+def test_the_diff_id_is_that_of_the_uncompressed_tar(bottom, compress):
+    data = layer(file("f", os.urandom(5000)))
+    assert bottom.unpack_bytes(compress(data)).diff_id == digest.of(data)
+    assert (bottom.root / "f").stat().st_size == 5000
+
+
+ESCAPES = {
+    "absolute name": ([file("/x", b"1")], {"x": b"1"}),
+    "dotdot": ([file("../../x", b"1")], {"x": b"1"}),
+    "dotdot inside": ([directory("a"), file("a/../../../x", b"1")], {"x": b"1"}),
+    "symlink to dotdot, then through it": ([symlink("l", "../../outside"), file("l/x", b"1")], {"outside/x": b"1"}),
+    "absolute symlink, then a file through it": ([symlink("l", "/tmp"), file("l/x", b"1")], {"tmp/x": b"1"}),
+    "symlink replaced by file": ([symlink("l", "/etc/passwd"), file("l", b"mine")], {"l": b"mine"}),
+    "dangling symlink, then the file": ([symlink("l", "../canary"), file("l", b"mine")], {"l": b"mine"}),
+    "hard link to a symlink, then the file": (
+        [symlink("s", "../../canary"), hardlink("h", "s"), file("h", b"mine")], {"h": b"mine"}),
+    "directory replaced by symlink": (
+        [directory("d"), file("d/x", b"1"), symlink("d", "../../outside"), file("d/y", b"2")], {"outside/y": b"2"}),
+    "magic link": ([symlink("l", "/proc/self/root/tmp"), file("l/x", b"1")], {"proc/self/root/tmp/x": b"1"}),
+    "symlink chain": (
+        [symlink("a", "b"), symlink("b", "../../../outside"), file("a/x", b"1")], {"outside/x": b"1"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("members, expected", ESCAPES.values(), ids=ESCAPES)
+@pytest.mark.parametrize("stacks", [True, False])
+def test_no_name_leads_outside(bottom, members, expected, stacks):
+    bottom.unpack(*members, stacks=stacks)
+    found = {str(p.relative_to(bottom.root)): p.read_bytes() for p in bottom.root.rglob("*")
+             if p.is_file() and not p.is_symlink()}  # fmt: skip
+    assert expected.items() <= found.items()
+    bottom.assert_untouched()
+
+
+def test_an_opaque_mark_or_whiteout_through_a_symlink_stays_inside(bottom):
+    bottom.unpack(symlink("l", "../../outside"), file("l/.wh..wh..opq"), file("l/.wh.canary"))
+    assert opaque(bottom.root / "outside")
+    assert "trusted.overlay.opaque" not in os.listxattr(bottom.path / "outside")
+    bottom.assert_untouched()
+
+
+REFUSED = {
+    "whiteout of dotdot": [file(".wh...")],
+    "whiteout of nothing": [file(".wh.")],
+    "whiteout of dot": [directory("d"), file("d/.wh..")],
+    "hard link to a directory": [directory("d"), hardlink("h", "d")],
+    "hard link to the root": [hardlink("h", "../..")],
+    "a root that is a symlink": [symlink(".", "elsewhere")],
+    "a file as directory": [file("f"), file("f/x")],
+    "symlink loop": [symlink("a", "b"), symlink("b", "a"), file("a/x")],
+}
+
+
+@pytest.mark.parametrize("members", REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_a_layer_is_refused(bottom, members):
+    with pytest.raises(errors.InvalidArgument):
+        bottom.unpack(*members)
+    bottom.assert_untouched()
+
+
+def test_a_hard_link_to_something_outside_is_not_made(bottom):
+    unpacked = bottom.unpack(file("x"), hardlink("h", "../../canary"))
+    assert unpacked.applied.links == [(b"h", b"canary")]
+    with pytest.raises(errors.InvalidArgument, match='hard link to "canary"'):
+        settle(str(bottom.root), [], unpacked.applied)
+    assert not (bottom.root / "h").exists()
+    bottom.assert_untouched()
+
+
+def test_a_later_entry_of_the_same_name_wins(bottom):
+    bottom.unpack(
+        file("f", b"first" * 100), file("f", b"second"),
+        directory("d"), file("d/deep"), file("d", b"now a file"),
+        file("g", b"file"), directory("g", mode=0o700), file("g/x"),
+        directory("again", mode=0o700), file("again/kept"), directory("again", mode=0o750),
+    )  # fmt: skip
+    assert (bottom.root / "f").read_bytes() == b"second"
+    assert (bottom.root / "d").read_bytes() == b"now a file"
+    assert [p.name for p in (bottom.root / "g").iterdir()] == ["x"]
+    assert [p.name for p in (bottom.root / "again").iterdir()] == ["kept"]
+    assert stat.S_IMODE((bottom.root / "again").stat().st_mode) == 0o750
+
+
+def test_replacing_one_name_of_a_hard_linked_file_leaves_the_other(bottom):
+    bottom.unpack(file("a", b"one"), hardlink("b", "a"), file("b", b"two"))
+    assert ((bottom.root / "a").read_bytes(), (bottom.root / "b").read_bytes()) == (b"one", b"two")
+
+
+def test_a_hard_link_may_stand_before_its_target(bottom):
+    unpacked = bottom.unpack(hardlink("h", "f"), file("f", b"x"))
+    assert unpacked.applied.links == []
+    assert (bottom.root / "h").samefile(bottom.root / "f")
+
+
+def test_directories_keep_their_times_whatever_is_made_inside_them(bottom):
+    bottom.unpack(directory("d"), directory("d/e"), file("d/e/f", b"x"), hardlink("d/g", "d/e/f"), file("d/.wh.h"))
+    assert [(bottom.root / name).stat().st_mtime for name in ("d", "d/e", "d/e/f")] == [MTIME] * 3
+
+
+def test_a_setgid_parent_does_not_give_its_group_away(bottom):
+    bottom.unpack(directory("mail", mode=0o2775, gid=8), file("mail/root", b""))
+    assert (bottom.root / "mail/root").stat().st_gid == 0
+
+
+def test_ten_thousand_levels_are_unpacked_and_deleted(bottom):
+    from sampan.containerd.snapshots.janitor import empty
+
+    deep = "d/" * 10_000
+    bottom.unpack(file(deep + "f", b"deep"), symlink(deep + "s", "f"), hardlink(deep + "h", deep + "f"))
+    levels, fd = 0, os.open(bottom.root, os.O_RDONLY)
+    while "d" in os.listdir(fd):
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd, levels = below, levels + 1
+    assert (levels, sorted(os.listdir(fd))) == (10_000, ["f", "h", "s"])
+    os.close(fd)
+    trash = bottom.path / "trash"
+    trash.mkdir()
+    os.rename(bottom.root, trash / "1")
+    empty(str(trash), "1")
+    assert list(trash.iterdir()) == []
+
+
+def test_sparse_files_stay_sparse(bottom, tmp_path):
+    source = tmp_path / "holes"
+    with open(source, "wb") as out:
+        out.seek(64 << 20)
+        out.write(b"end")
+    made = subprocess.run(["tar", "-S", "-C", str(tmp_path), "-cf", "-", "holes"], capture_output=True, check=True)
+    bottom.unpack_bytes(made.stdout)
+    status = (bottom.root / "holes").stat()
+    assert status.st_size == (64 << 20) + 3
+    assert status.st_blocks * 512 < 1 << 20
+    with open(bottom.root / "holes", "rb") as file_:
+        file_.seek(64 << 20)
+        assert file_.read() == b"end"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damaged_gzip_is_refused(bottom, damage):
+    data = bytearray(gzip.compress(layer(file("f", os.urandom(100_000)))))
+    if damage == "cut":
+        del data[-5000:]
+    else:
+        data[-6] ^= 1  # the checksum
+    with pytest.raises(errors.InvalidArgument):
+        bottom.unpack_bytes(bytes(data))
+
+
+def test_it_makes_of_a_real_tar_what_gnu_tar_makes_of_it(bottom, tmp_path):
+    """A tree with everything that tar knows, written by GNU tar, compared entry by entry."""
+    tree, other = tmp_path / "tree", tmp_path / "other"
+    for i in range(30):
+        (tree / f"d{i % 5}" / ("n" * (i * 5 + 1))).mkdir(parents=True)
+        (tree / f"d{i % 5}" / ("n" * (i * 5 + 1)) / "f").write_bytes(os.urandom(i * 300))
+    os.link(tree / "d0/n/f", tree / "hard")
+    os.symlink("d0/n/f", tree / "soft")
+    os.mkfifo(tree / "fifo")
+    os.setxattr(tree / "hard", "user.x", b"y")
+    other.mkdir()
+    archive = str(tmp_path / "a.tar")
+    subprocess.run(["tar", "--xattrs", "--format=pax", "-C", str(tree), "-cf", archive, "."], check=True)
+    subprocess.run(["tar", "--xattrs", "-C", str(other), "-xpf", archive], check=True)
+    bottom.unpack_bytes(Path(archive).read_bytes())
+    assert described(bottom.root) == described(other)
+
+
+def described(root: Path) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = []
+    for path in sorted([root, *root.rglob("*")]):
+        status = path.lstat()
+        found.append((str(path.relative_to(root)), status.st_mode, status.st_uid, status.st_gid, status.st_mtime_ns,
+                      status.st_nlink, path.read_bytes() if path.is_file() and not path.is_symlink() else b"",
+                      os.listxattr(path, follow_symlinks=False)))  # fmt: skip
+    return found
+
+
+class TestSettling:
+    """Layers unpacked apart and stacked afterwards."""
+
+    def test_a_directory_without_an_entry_looks_like_the_one_below(self, bottom):
+        bottom.unpack(
+            directory("var", mode=0o750, uid=3), xattrs(directory("var/mail", mode=0o1777, gid=8), user__a=b"b")
+        )
+        upper = bottom.another("upper")
+        unpacked = bottom.unpack(file("var/mail/new"), file("fresh/x"), root=upper)
+        assert unpacked.applied.implied == [b"fresh", b"var", b"var/mail"]
+        settle(str(upper), [str(bottom.root)], unpacked.applied)
+        status = (upper / "var/mail").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_gid, status.st_mtime) == (0o1777, 8, MTIME)
+        assert os.getxattr(upper / "var/mail", "user.a") == b"b"
+        assert (stat.S_IMODE((upper / "var").stat().st_mode), (upper / "var").stat().st_uid) == (0o750, 3)
+        assert stat.S_IMODE((upper / "fresh").stat().st_mode) == 0o755
+
+    def test_a_hard_link_to_a_lower_layer_copies_the_file_up(self, bottom):
+        bottom.unpack(directory("bin", mode=0o711), xattrs(file("bin/tool", b"elf", mode=0o4755, uid=9), user__k=b"v"))
+        middle = bottom.another("middle")
+        bottom.unpack(directory("bin", mode=0o711), file("bin/other"), root=middle)
+        upper = bottom.another("upper")
+        unpacked = bottom.unpack(hardlink("sbin/tool", "bin/tool"), hardlink("tool", "bin/tool"), root=upper)
+        settle(str(upper), [str(middle), str(bottom.root)], unpacked.applied)
+        assert (upper / "sbin/tool").samefile(upper / "bin/tool")
+        status = (upper / "tool").stat()
+        assert (status.st_nlink, stat.S_IMODE(status.st_mode), status.st_uid, status.st_mtime) == (3, 0o4755, 9, MTIME)
+        assert os.getxattr(upper / "tool", "user.k") == b"v"
+        assert stat.S_IMODE((upper / "bin").stat().st_mode) == 0o711
+
+    @pytest.mark.parametrize("middle", [
+        [file(".wh.data")], [directory("data"), file("data/.wh..wh..opq")], [file("data", b"a file now")],
+        [directory("data"), file("data/.wh.f")],
+    ], ids=["whiteout", "opaque", "file", "whiteout of the file"])  # fmt: skip
+    def test_what_a_middle_layer_removed_is_no_target(self, bottom, middle):
+        bottom.unpack(directory("data"), file("data/f"))
+        above = bottom.another("middle")
+        bottom.unpack(*middle, root=above)
+        upper = bottom.another("upper")
+        unpacked = bottom.unpack(hardlink("h", "data/f"), root=upper)
+        with pytest.raises(errors.InvalidArgument, match="no such file or directory"):
+            settle(str(upper), [str(above), str(bottom.root)], unpacked.applied)
+
+    def test_a_symlink_below_is_not_followed_out(self, bottom):
+        bottom.unpack(symlink("l", str(bottom.path / "outside")))
+        upper = bottom.another("upper")
+        unpacked = bottom.unpack(hardlink("h", "l/canary"), root=upper)
+        with pytest.raises(errors.InvalidArgument):
+            settle(str(upper), [str(bottom.root)], unpacked.applied)
+
+    def test_overlayfs_shows_the_stack_as_the_image_means_it(self, bottom):
+        bottom.unpack(directory("d"), file("d/gone"), file("d/kept", b"1"), directory("o"), file("o/hidden"))
+        upper = bottom.another("upper")
+        unpacked = bottom.unpack(file("d/.wh.gone"), file("o/.wh..wh..opq"), file("o/shown"), hardlink("h", "d/kept"),
+                                 root=upper)  # fmt: skip
+        settle(str(upper), [str(bottom.root)], unpacked.applied)
+        fd = mount.new_mount(
+            "overlay", [("lowerdir+", str(upper)), ("lowerdir+", str(bottom.root))], abi.MOUNT_ATTR_RDONLY
+        )
+        try:
+            shown = Path(f"/proc/self/fd/{fd}")
+            assert sorted(os.listdir(shown)) == ["d", "h", "o"]
+            assert sorted(os.listdir(shown / "d")) == ["kept"]
+            assert sorted(os.listdir(shown / "o")) == ["shown"]
+            assert (shown / "h").read_bytes() == b"1"
+        finally:
+            os.close(fd)
