@@ -156,9 +156,17 @@ def _reserved(config: IPAMConfig, subnet: IPv4Network) -> Mapping[str, str]:
     return reserved
 
 
-def predefined_networks(options: Options, existing: Sequence[Network], found: tuple[str, int] | None) -> list[Network]:
-    """host, none and (unless switched off) bridge, each with the id it had. `found` is the address that the bridge
-    link has already, for use when no `bip` is set. InvalidArgument for a malformed `bip`."""
+def predefined_networks(
+    options: Options,
+    existing: Sequence[Network],
+    found: tuple[str, int] | None = None,
+    occupied: Sequence[IPv4Network] = (),
+) -> list[Network]:
+    """host, none and (unless switched off) bridge, each with the id it had.
+
+    When no `bip` is set, the bridge keeps `found`, the address that its link has already; else it gets the default
+    subnet, or the next pool when that overlaps another network or the host's `occupied` subnets. InvalidArgument for a
+    malformed `bip`; Error when no pool is left."""
     kept = {network.name: network for network in existing}
     networks = [
         kept.get(name) or Network(id=os.urandom(32).hex(), name=name, driver=driver, created=timestamp())
@@ -167,7 +175,7 @@ def predefined_networks(options: Options, existing: Sequence[Network], found: tu
     if options.bridge == "none":
         return networks
     device = options.bridge or DEFAULT_BRIDGE
-    bip = options.bip or (f"{found[0]}/{found[1]}" if found else DEFAULT_BIP)
+    bip = options.bip or (f"{found[0]}/{found[1]}" if found else _free_bip(options, existing, occupied))
     gateway = bip.partition("/")[0]
     subnet = parse_subnet(bip)
     old = kept.get("bridge")
@@ -192,6 +200,13 @@ def predefined_networks(options: Options, existing: Sequence[Network], found: tu
         )
     )
     return networks
+
+
+def _free_bip(options: Options, existing: Sequence[Network], occupied: Sequence[IPv4Network]) -> str:
+    taken = [IPv4Network(network.subnet) for network in existing if network.subnet and network.name != "bridge"]
+    default = (str(parse_subnet(DEFAULT_BIP)), parse_subnet(DEFAULT_BIP).prefixlen)
+    subnet = choose_pool((default, *options.pools), [*taken, *occupied])
+    return f"{choose_gateway(subnet, None)}/{subnet.prefixlen}"
 
 
 def timestamp() -> str:

@@ -49,8 +49,9 @@ class Networks(Sandboxes):
 
         InvalidArgument for a malformed `bip`; OSError naming what the kernel refused."""
         found = None if self._options.bip else self._devices.first_address(bridge_name(self._options))
+        occupied = self._devices.occupied_subnets()
         with transaction(self._connection):
-            for network in predefined_networks(self._options, self._store.networks(), found):
+            for network in predefined_networks(self._options, self._store.networks(), found, occupied):
                 self._store.put_network(network)
         for network in self._store.networks():
             if network.device:

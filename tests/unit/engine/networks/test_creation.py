@@ -97,6 +97,13 @@ def test_a_bridge_that_is_there_keeps_its_address_unless_one_is_set() -> None:
     assert predefined_networks(Options(bridge="br7", bip="10.1.0.1/24"), [], found)[2].gateway == "10.1.0.1"
 
 
+def test_two_engines_of_one_host_do_not_take_the_same_default_subnet() -> None:
+    first = predefined_networks(Options(), [], None, [])[2]
+    second = predefined_networks(Options(bridge="other0"), [], None, [IPv4Network(first.subnet)])[2]
+    assert (first.subnet, second.subnet) == ("172.30.0.0/16", "172.18.0.0/16")
+    assert second.gateway == "172.18.0.1"
+
+
 def test_the_default_bridge_can_be_left_out() -> None:
     assert [network.name for network in predefined_networks(Options(bridge="none"), [], None)] == ["none", "host"]
 
