@@ -114,11 +114,8 @@ def test_what_was_committed_is_seen_above_and_never_changes(snapshots):
 def test_a_view_is_read_only(snapshots):
     layer(snapshots, "base", one="1")
     layer(snapshots, "next", "base", two="2")
-    for key, parent, expected in (
-        ("v0", "", {}),
-        ("v1", "base", {"one": "1"}),
-        ("v2", "next", {"one": "1", "two": "2"}),
-    ):
+    views = (("v0", "", {}), ("v1", "base", {"one": "1"}), ("v2", "next", {"one": "1", "two": "2"}))
+    for key, parent, expected in views:
         with mounted(snapshots.view(key, parent)) as root:
             assert tree(root) == expected
             with pytest.raises(OSError, match="Read-only file system"):

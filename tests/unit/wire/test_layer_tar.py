@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 import tarfile
+import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +27,7 @@ def read(data: bytes, step: int = 1 << 20) -> list[tuple[Entry, bytes]]:
             if isinstance(event, Entry):
                 found.append((event, bytearray()))
             elif isinstance(event, tuple):
-                entry, content = found[-1]
+                _, content = found[-1]
                 content.extend(bytes(max(0, event[0] + len(event[1]) - len(content))))
                 content[event[0] : event[0] + len(event[1])] = event[1]
             else:
@@ -169,10 +170,11 @@ def test_sparse_files_of_gnu_tar_keep_their_content(tmp_path: object, version: s
 
 
 def test_a_directory_of_an_old_archive_is_told_by_its_slash() -> None:
-    [(entry, _)] = read(
-        write([(member("old/", tarfile.AREGTYPE), b"")], tarfile.USTAR_FORMAT).replace(b"old\0", b"old\0")
-    )
-    assert entry.kind in (layer_tar.DIRECTORY, layer_tar.FILE)
+    block = bytearray(member("old/", tarfile.AREGTYPE).tobuf(tarfile.USTAR_FORMAT))
+    block[:5] = b"old/\0"
+    fix_checksum(block)
+    [(entry, _)] = read(bytes(block))
+    assert (entry.kind, entry.name) == (layer_tar.DIRECTORY, b"old/")
 
 
 def test_what_follows_the_end_mark_is_ignored() -> None:
@@ -196,14 +198,12 @@ WRONG = {
     "checksum": wrong_checksum(),
     "a lone zero block": bytes(512) + member("f").tobuf(),
     "unknown type": member("f", b"M").tobuf(tarfile.USTAR_FORMAT),
-    "extended header without member": member("x", tarfile.XHDTYPE).tobuf(tarfile.USTAR_FORMAT).replace(b"", b"") + b"",
     "text": b"This is no tar archive at all. " * 100,
     "enormous extended header": member("x", tarfile.XHDTYPE, size=1 << 30).tobuf(tarfile.USTAR_FORMAT),
     "bad record": member("x", tarfile.XHDTYPE, size=9).tobuf(tarfile.USTAR_FORMAT) + b"99 path=x".ljust(512, b"\0"),
     "name with NUL": member("x", tarfile.XHDTYPE, size=11).tobuf(tarfile.USTAR_FORMAT)
     + b"11 path=a\0\n".ljust(512, b"\0"),
 }
-del WRONG["extended header without member"]  # an empty one is allowed; a full one is tested below
 
 
 @pytest.mark.parametrize("data", WRONG.values(), ids=WRONG)
@@ -255,7 +255,7 @@ def test_damaged_headers_with_right_checksums_raise_only_tar_error(data: st.Data
 @given(st.lists(st.tuples(st.sampled_from([b"path", b"size", b"mtime", b"GNU.sparse.major", b"GNU.sparse.minor",
                                            b"GNU.sparse.map", b"GNU.sparse.size", b"GNU.sparse.offset",
                                            b"GNU.sparse.numbytes", b"GNU.sparse.realsize", b"uid", b"SCHILY.xattr.a"]),
-                          st.one_of(st.binary(max_size=12), st.sampled_from([b"0", b"1", b"0,5", b"512", b"0,1,3,4"])))),
+                          st.one_of(st.binary(max_size=12), st.sampled_from([b"0", b"1", b"0,5", b"512"])))),
        st.binary(max_size=1100))  # fmt: skip
 def test_any_extended_records_raise_only_tar_error(records: list[tuple[bytes, bytes]], content: bytes) -> None:
     payload = b""
@@ -274,18 +274,26 @@ def test_any_extended_records_raise_only_tar_error(records: list[tuple[bytes, by
         pass
 
 
-def test_it_is_faster_to_read_than_tarfile_needs() -> None:
-    """No absolute figure: both read the same archive on the same machine."""
-    data = write([(member(f"d/{i}"), os.urandom(100)) for i in range(3000)])
-    import time
+def test_it_reads_in_less_processor_time_than_tarfile() -> None:
+    """No absolute figure: both read the same archive on the same machine, the best of a few runs counts."""
+    data = write([(member(f"d/{i}"), bytes(100)) for i in range(2000)])
 
-    start = time.perf_counter()
-    assert len(read(data)) == 3000
-    ours = time.perf_counter() - start
-    start = time.perf_counter()
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        for one in archive:
-            file = archive.extractfile(one)
-            assert file is not None
-            file.read()
-    assert ours < time.perf_counter() - start
+    def ours() -> None:
+        assert len(read(data)) == 2000
+
+    def theirs() -> None:
+        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+            for one in archive:
+                content = archive.extractfile(one)
+                assert content is not None
+                content.read()
+
+    def best(work: Callable[[], None]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.process_time()
+            work()
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert best(ours) < best(theirs)
