@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sampan import errors
-from sampan.runtime import cgroup, delete, kill, launch, state
+from sampan.runtime import cgroup, delete, events, kill, launch, pause, state, update
 from sampan.runtime.host import host_facts
 from sampan.runtime.steps.situation import StepFailed
 
@@ -85,21 +85,21 @@ class Library:
         """A signal to init, or to all processes."""
         kill.kill(root, found, number, everything)
 
-    def pause(self, found: dict[str, Any]) -> None:
+    def pause(self, root: str, found: dict[str, Any]) -> None:
         """Freeze every process."""
-        cgroup.freeze(found["cgroup_paths"], True)
+        pause.pause(root, found)
 
-    def resume(self, found: dict[str, Any]) -> None:
+    def resume(self, root: str, found: dict[str, Any]) -> None:
         """Let them go on."""
-        cgroup.freeze(found["cgroup_paths"], False)
+        pause.resume(root, found)
 
-    def update(self, found: dict[str, Any], resources: dict[str, Any]) -> None:
+    def update(self, root: str, found: dict[str, Any], resources: dict[str, Any]) -> None:
         """Set limits (runtime-spec linux.resources); device rules are left as they are."""
-        cgroup.apply(found["cgroup_paths"], resources, update=True)  # type: ignore[arg-type]
+        update.update(root, found, resources)  # type: ignore[arg-type]
 
     def stats(self, found: dict[str, Any]) -> dict[str, Any]:
         """As `runc events --stats`."""
-        raise errors.Unimplemented("stats")
+        return events.stats(found)
 
     def pids(self, found: dict[str, Any]) -> list[int]:
         """Every process in the container's cgroups."""

@@ -13,6 +13,7 @@ from sampan import errors
 from sampan.api.keeper import messages
 from sampan.keeper.connection import Connection, encode, parse
 from sampan.keeper.exits import Records
+from sampan.keeper.foreign import Foreign
 from sampan.keeper.forker import Forker
 from sampan.keeper.janitor import Janitor
 from sampan.keeper.loop import READ, Loop
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from sampan.keeper.connection import Call
     from sampan.keeper.native import Runtime
-    from sampan.keeper.task import Driver
+    from sampan.keeper.task import Driver, Process
 
 
 class Server:
@@ -230,12 +231,16 @@ def run(directory: str, runtime: Runtime, ready: Callable[[], None]) -> None:
     reaper = Reaper(loop)
     server = Server(loop, f"{directory}/sock")
     records = Records(f"{directory}/tasks")
-    native = Native(loop, reaper, janitor, runtime, lambda child, status: forker.exited(child, status))
+
+    def exited(child: Process, status: int) -> None:
+        forker.exited(child, status)
+
+    drivers: dict[str, Driver] = {"": Native(loop, reaper, janitor, runtime, exited)}
 
     def driver(path: str) -> Driver:
-        if path:
-            raise errors.Unimplemented(f'runtime "{path}"')
-        return native
+        if path not in drivers:
+            drivers[path] = Foreign(loop, reaper, janitor, f"{directory}/foreign", path, exited)
+        return drivers[path]
 
     forker = Forker(loop, records, driver, server.tell)
     server.forker = forker

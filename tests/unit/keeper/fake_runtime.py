@@ -106,13 +106,13 @@ class FakeRuntime:
         pid = state["init_process_pid"]
         os.killpg(pid, number) if everything else os.kill(pid, number)
 
-    def pause(self, state):
+    def pause(self, root, state):
         os.killpg(state["init_process_pid"], signal.SIGSTOP)
 
-    def resume(self, state):
+    def resume(self, root, state):
         os.killpg(state["init_process_pid"], signal.SIGCONT)
 
-    def update(self, state, resources):
+    def update(self, root, state, resources):
         state["resources"] = resources
 
     def stats(self, state):
