@@ -69,10 +69,11 @@ class RegistryTransfer:
             progress(Progress("", f"Status: Image is up to date for {wanted.familiar}"))
             return self._images.get(host_image.NAME)
         repository = await open_repository(self._http(), self._settings, wanted, credentials)
-        progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.familiar_name}"))
         with self._leases.held(f"pull-{os.urandom(8).hex()}") as lease:
             try:
                 target = await self._document(repository, lease, await self._resolve(repository, wanted))
+                # Not before: what does not exist is a plain error to clients, not one inside a stream of progress.
+                progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.path}"))
                 manifest = await self._choose(repository, lease, target, platform or platforms.host(), 0)
                 chain = await self._chain(repository, lease, manifest)
             except Refusal as refused:

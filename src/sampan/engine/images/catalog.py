@@ -23,6 +23,9 @@ from sampan.oci.reference import Reference
 
 DANGLING = "moby-dangling"
 
+# On a name: which manifest of its index it stands for, when that is not this host's.
+PLATFORM_LABEL = "sampan.image.platform"
+
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -36,6 +39,8 @@ class Details:
     platform: Platform
     diff_ids: Sequence[str]
     chain: Sequence[str]
+    embedded: bool = False
+    """Whether it is `sampan/host`, whose layer is this machine and not a blob."""
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -106,7 +111,7 @@ class Catalog:
         """Every image, in no particular order. A name whose documents are not all here is left out."""
         found: dict[str, tuple[Details, list[Image]]] = {}
         for name in self.names.list():
-            details = self.details(name.target)
+            details = self.details_of(name)
             if details is not None:
                 found.setdefault(details.id, (details, []))[1].append(name)
         return [_entry(details, names) for details, names in found.values()]
@@ -132,7 +137,7 @@ class Catalog:
             # A tag beside a digest says nothing more: the digest is what counts.
             name = Reference(name.domain, name.path, "", name.digest)
         record = self.named(name)
-        return None if record is None else self.details(record.target, wanted)
+        return None if record is None else self.details_of(record, wanted)
 
     def _suiting(self, details: Details, text: str, wanted: Platform | None) -> Details:
         if wanted is not None and platform.rank(wanted, details.platform) is None:
@@ -143,6 +148,11 @@ class Catalog:
         return details
 
     # reading documents
+
+    def details_of(self, name: Image, wanted: Platform | None = None) -> Details | None:
+        """The image that a core name stands for; None as for `details`."""
+        label = name.labels.get(PLATFORM_LABEL, "")
+        return self.details(name.target, wanted or (platform.parse(label) if label else None))
 
     def details(self, target: Descriptor, wanted: Platform | None = None) -> Details | None:
         """The image behind `target`: of an index the present manifest that suits `wanted` (or this host) best.
@@ -197,7 +207,8 @@ class Catalog:
         own = Platform(
             str(config.get("os") or "linux"), str(config.get("architecture") or ""), str(config.get("variant") or "")
         )
-        found = Details(manifest.config.digest, descriptor, config, own, diff_ids, digest.chain_ids(diff_ids))
+        embedded = any(layer.media_type == image.MEDIA_HOST_LAYER for layer in manifest.layers)
+        found = Details(manifest.config.digest, descriptor, config, own, diff_ids, digest.chain_ids(diff_ids), embedded)
         self._details[descriptor.digest] = found
         return found
 

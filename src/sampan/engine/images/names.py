@@ -6,9 +6,9 @@ An image never loses its last name by accident: before one is taken or moved awa
 from __future__ import annotations
 
 from sampan.containerd.services import Image
-from sampan.engine.images.catalog import DANGLING, Catalog, Details
+from sampan.engine.images.catalog import DANGLING, PLATFORM_LABEL, Catalog
 from sampan.engine.services import Events
-from sampan.errors import Conflict, InvalidArgument, NotFound
+from sampan.errors import InvalidArgument, NotFound
 from sampan.oci import reference
 from sampan.oci.image import Descriptor
 from sampan.oci.reference import Reference
@@ -18,18 +18,21 @@ def tag(catalog: Catalog, events: Events, source: str, repository: str, label: s
     """`docker tag`: the new name. NotFound (source), InvalidArgument (name), in Docker's words."""
     details, shown = catalog.find(source)
     name = parse_target(repository, label)
-    put(catalog, name, _target(catalog, details, shown))
+    record = _record(catalog, shown)
+    if record is not None:
+        # The very descriptor of the source's name, so that an index stays an index.
+        put(catalog, name, record.target, record.labels.get(PLATFORM_LABEL, ""))
+    else:
+        put(catalog, name, details.manifest)
     events.publish("image", "tag", details.id, {**details.labels, "name": name.familiar})
     return name
 
 
-def _target(catalog: Catalog, details: Details, shown: str) -> Descriptor:
-    """The descriptor to point at: the very one of the source's name, so that an index stays an index."""
+def _record(catalog: Catalog, shown: str) -> Image | None:
     try:
-        named = catalog.named(reference.parse_normalized(shown).with_default_tag())
+        return catalog.named(reference.parse_normalized(shown).with_default_tag())
     except InvalidArgument:
-        named = None  # an ID
-    return named.target if named is not None else details.manifest
+        return None  # an ID
 
 
 def parse_target(repository: str, label: str) -> Reference:
@@ -40,13 +43,19 @@ def parse_target(repository: str, label: str) -> Reference:
     return name.tagged(label) if label else name.with_default_tag()
 
 
-def put(catalog: Catalog, name: Reference, target: Descriptor) -> Image:
-    """Point `name` at `target`; what it pointed at before stays as a dangling image when it has no other name."""
+def put(catalog: Catalog, name: Reference, target: Descriptor, platform: str = "") -> Image:
+    """Point `name` at `target`; what it pointed at before stays as a dangling image when it has no other name.
+
+    `platform` ("linux/arm64"): which manifest of an index the name stands for; "" is this host's."""
     old = catalog.named(name)
-    if old is not None and old.target.digest != target.digest:
+    labels = {PLATFORM_LABEL: platform} if platform else {}
+    if old is not None:
+        if old.target.digest == target.digest and old.labels.get(PLATFORM_LABEL, "") == platform:
+            return old
         keep(catalog, old)
-    record = catalog.names.put(Image(str(name), target, labels=old.labels if old is not None else {}))
-    settle(catalog, target)
+        labels = {**{key: value for key, value in old.labels.items() if key != PLATFORM_LABEL}, **labels}
+    record = catalog.names.put(Image(str(name), target, labels=labels))
+    settle(catalog, record)
     return record
 
 
@@ -61,17 +70,16 @@ def take(catalog: Catalog, name: Reference) -> None:
 
 def keep(catalog: Catalog, losing: Image) -> None:
     """Give the image of the name `losing` a stand-in unless it has another name."""
-    details = catalog.details(losing.target)
+    details = catalog.details_of(losing)
     if details is None:
         return
-    others = [name for name in catalog.entry_of(details.id).names if name.name != losing.name]
-    if not others:
-        catalog.names.put(Image(f"{DANGLING}@{losing.target.digest}", losing.target))
+    if all(name.name == losing.name for name in catalog.entry_of(details.id).names):
+        catalog.names.put(Image(f"{DANGLING}@{details.manifest.digest}", details.manifest))
 
 
-def settle(catalog: Catalog, target: Descriptor) -> None:
-    """Drop the stand-ins of an image that has a real name again."""
-    details = catalog.details(target)
+def settle(catalog: Catalog, named: Image) -> None:
+    """Drop the stand-ins of the image of `named` if it has a real name."""
+    details = catalog.details_of(named)
     if details is None:
         return
     every = [name.name for name in catalog.entry_of(details.id).names]
@@ -82,9 +90,6 @@ def settle(catalog: Catalog, target: Descriptor) -> None:
 
 
 def forget(catalog: Catalog, image_id: str) -> None:
-    """Delete every name of the image, stand-ins too. Conflict when it got a new name meanwhile."""
-    for name in catalog.entry_of(image_id).names:
-        if not name.name.startswith(DANGLING + "@"):
-            raise Conflict(f"conflict: unable to delete {image_id[7:19]} (must be forced) - image is referenced")
+    """Delete the stand-ins, which are all the names that the image has left."""
     for name in catalog.entry_of(image_id).names:
         catalog.names.delete(name.name)

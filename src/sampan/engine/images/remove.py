@@ -20,6 +20,7 @@ from sampan.engine.services import ContainerUsage, Events
 from sampan.errors import Conflict, NotFound
 from sampan.oci.reference import Reference
 
+EMBEDDED = "docker.io/sampan/host"
 PRUNE_FILTERS = ("dangling", "label", "label!", "until")
 
 
@@ -37,6 +38,9 @@ class Removal:
         entry = self.catalog.entry(text)
         done: list[ImageDelete] = []
         by_name = not entry.id.startswith(text) and not entry.id.removeprefix("sha256:").startswith(text)
+        if entry.details.embedded and (not by_name or self._name(entry, text).name == EMBEDDED):
+            # Without its name `run sampan/host` would fail until the next start of the engine.
+            raise _conflict(entry, "cannot be forced", "image is embedded in sampan")
         if by_name:
             if not self._untag(entry, text, force, done):
                 return done
@@ -130,6 +134,7 @@ class Removal:
         for entry in self.catalog.entries():
             if (
                 (dangling_only and entry.tags)
+                or entry.details.embedded
                 or self.containers.using_image(entry.id)
                 or not filters.labels(entry.details.labels)
                 or not filters.without_labels(entry.details.labels)

@@ -1,4 +1,4 @@
-"""`docker pull` and `docker push`: the core moves the bytes; here are the words, names and events around it.
+"""`docker pull` and `docker push`: the core moves the bytes and tells each step; here are names, events and JSON.
 
 {"status": "Pulling from library/busybox", "id": "latest"}
 {"status": "Downloading", "progressDetail": {"current": 1, "total": 2}, "progress": "[=>  ] 1B/2B", "id": "..."}
@@ -51,7 +51,6 @@ class Transfers:
         name = pull_target(image, tag)
         wanted = platforms.parse(platform) if platform else None
         before = self.catalog.named(name)
-        had = self.catalog.details(before.target, wanted) if before is not None else None
         if before is not None:
             # The pull moves the name: what it pointed at so far must not be lost with it.
             names.keep(self.catalog, before)
@@ -61,15 +60,14 @@ class Transfers:
             )
         finally:
             if before is not None:
-                names.settle(self.catalog, before.target)
+                names.settle(self.catalog, before)
+        chosen = platforms.format(wanted) if wanted is not None else ""
+        names.put(self.catalog, name, pulled.target, chosen)
         if not name.digest:
-            names.put(self.catalog, name.digested(pulled.target.digest), pulled.target)
-        has = self.catalog.details(pulled.target, wanted)
-        news = has is None or had is None or had.id != has.id
-        tell(ProgressLine(status=f"Digest: {pulled.target.digest}"))
-        text = "Downloaded newer image for" if news else "Image is up to date for"
-        tell(ProgressLine(status=f"Status: {text} {name.familiar}"))
-        self.events.publish("image", "pull", name.familiar, {**(has.labels if has else {}), "name": name.familiar_name})
+            names.put(self.catalog, name.digested(pulled.target.digest), pulled.target, chosen)
+        details = self.catalog.details(pulled.target, wanted)
+        labels = details.labels if details is not None else {}
+        self.events.publish("image", "pull", name.familiar, {**labels, "name": name.familiar_name})
 
     async def push(self, image: str, tag: str, credentials: Credentials, tell: Tell) -> None:
         """Push one tag of `image`, or all of its tags when `tag` is "". NotFound in Docker's words."""
@@ -83,7 +81,6 @@ class Transfers:
         for one in wanted:
             if self.catalog.named(one) is None:
                 raise NotFound(f"tag does not exist: {one.familiar}" if not tag else _missing(name))
-        tell(ProgressLine(status=f"The push refers to repository [{name.name}]"))
         for one in wanted:
             pushed = await self.registries.push(
                 str(one), credentials=credentials, progress=lambda step: tell(line(step))

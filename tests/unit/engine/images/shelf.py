@@ -16,6 +16,8 @@ from sampan.engine.images.remove import Removal
 from sampan.oci import digest, image
 from sampan.oci.image import Descriptor
 
+TAR = "application/vnd.oci.image.layer.v1.tar"
+
 
 class Heard:
     """engine.services.Events that remembers."""
@@ -62,7 +64,7 @@ class Shelf:
         assert details is not None
         return details
 
-    def manifest(self, *layers: str, media_type: str = image.MEDIA_OCI_MANIFEST, **config: Any) -> Descriptor:
+    def manifest(self, *layers: str, layer_type: str = TAR, **config: Any) -> Descriptor:
         blobs = [f"layer {layer}".encode() for layer in layers]
         diff_ids = [digest.of(blob) for blob in blobs]
         document = {
@@ -74,14 +76,14 @@ class Shelf:
         data = json.dumps(document).encode()
         manifest = {
             "schemaVersion": 2,
-            "mediaType": media_type,
+            "mediaType": image.MEDIA_OCI_MANIFEST,
             "config": self._put(image.MEDIA_OCI_CONFIG, data),
-            "layers": [self._put("application/vnd.oci.image.layer.v1.tar", blob) for blob in blobs],
+            "layers": [self._put(layer_type, blob) for blob in blobs],
         }
         for number, chain_id in enumerate(digest.chain_ids(diff_ids)):
             parent = digest.chain_ids(diff_ids)[number - 1] if number else ""
             self._unpack(chain_id, parent, layers[number])
-        return self._descriptor(self._put(media_type, json.dumps(manifest).encode()))
+        return self._descriptor(self._put(image.MEDIA_OCI_MANIFEST, json.dumps(manifest).encode()))
 
     def index(self, *members: tuple[Descriptor, str, str]) -> Descriptor:
         """Manifests by (os, architecture)."""

@@ -15,6 +15,7 @@ from sampan.engine.images import names
 from sampan.engine.images.catalog import Details
 from sampan.engine.images.remove import short
 from sampan.errors import Conflict, NotFound
+from sampan.oci import image
 
 CONTAINER = "c" * 64
 
@@ -160,3 +161,13 @@ def test_prune_keeps_what_its_filters_exclude(images: Shelf) -> None:
     assert images.removal.prune(Filters({**all_unused, "label!": ["keep"], "until": ["2024-01-01"]})) == ([], 0)
     assert images.removal.prune(Filters({**all_unused, "label": ["keep=yes"], "until": ["2024-01-01"]}))[0]
     assert [entry.tags[0].familiar for entry in images.catalog.entries()] == ["b:1"]
+
+
+def test_the_embedded_image_stays(images: Shelf) -> None:
+    details = images.add("docker.io/sampan/host:latest", "x", layer_type=image.MEDIA_HOST_LAYER)
+    names.tag(images.catalog, images.events, "sampan/host", "mine", "1")
+    for text in ("sampan/host", details.id, short(details.id)):
+        with pytest.raises(Conflict, match="image is embedded in sampan"):
+            images.removal.remove(text, force=True)
+    assert images.removal.prune(Filters({"dangling": ["false"]})) == ([], 0)
+    assert lines(images.removal.remove("mine:1")) == ["Untagged: mine:1"]
