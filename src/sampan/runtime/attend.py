@@ -22,12 +22,12 @@ from _signal import (  # type: ignore[import-not-found]
 
 from sampan import errors
 from sampan.linux import process
-from sampan.runtime.console import Terminal, send_master
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sampan.runtime.console import Terminal
     from sampan.runtime.launch import Launch
 
 _FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
@@ -47,6 +47,8 @@ def until_ready(launched: Launch, console_socket: str) -> Terminal | None:
         if event is None:
             continue
         if event[0] == "console":
+            from sampan.runtime.console import Terminal, send_master
+
             if console_socket:
                 send_master(console_socket, "/dev/ptmx", event[1])
             else:

@@ -6,7 +6,7 @@ import os
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.oci import spec as oci_spec
-from sampan.runtime import attend, delete, document, state
+from sampan.runtime import document, state
 from sampan.runtime.host import host_facts
 from sampan.runtime.launch import Launch, launch
 
@@ -90,6 +90,8 @@ def run(
     try:
         return _attend(launched, root, detached, create_only, keep, console_socket, pid_file)
     except BaseException:
+        from sampan.runtime import delete
+
         launched.discard()
         delete.clean_up(root, launched.state)
         raise
@@ -98,6 +100,9 @@ def run(
 def _attend(
     launched: Launch, root: str, detached: bool, create_only: bool, keep: bool, console_socket: str, pid_file: str
 ) -> int:
+    # Only now, while init is at work on the other processor: these cost 2 ms to import.
+    from sampan.runtime import attend, delete
+
     own_terminal = attend.until_ready(launched, console_socket)
     state.save(root, launched.state)
     if pid_file:

@@ -6,8 +6,7 @@ import os
 
 from sampan.errors import Conflict, NotFound
 from sampan.linux import abi
-from sampan.runtime import cgroup, document, hooks, state
-from sampan.runtime.kill import kill_and_wait
+from sampan.runtime import cgroup, document, state
 from sampan.runtime.steps.situation import StepFailed
 
 TYPE_CHECKING = False
@@ -35,6 +34,8 @@ def delete(root: str, container_id: str, force: bool = False) -> None:
     if now in ("running", "paused") and not force:
         raise Conflict(f"cannot delete container {container_id} that is not stopped: {now}")
     if now != "stopped":
+        from sampan.runtime.kill import kill_and_wait
+
         kill_and_wait(found)
     clean_up(root, found)
 
@@ -53,6 +54,8 @@ def run_poststop(found: dict[str, Any]) -> None:
     """Run the poststop hooks. A hook that fails stops nobody: config.md says to warn and go on."""
     wanted = found["spec"].get("hooks", {}).get("poststop", [])
     if wanted:
+        from sampan.runtime import hooks
+
         text = document.text_of(state.oci_state(found, "stopped"))
         for index, hook in enumerate(wanted):
             try:

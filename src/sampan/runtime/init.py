@@ -12,7 +12,6 @@ import sys
 
 from sampan.linux import fds
 from sampan.runtime import handshake
-from sampan.runtime.steps import PERFORM
 from sampan.runtime.steps.situation import Situation, StepFailed, detailed
 
 TYPE_CHECKING = False
@@ -20,10 +19,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sampan.runtime.plan.step import Step
+    from sampan.runtime.steps import Perform
 
 
-def main(steps: list[Step], init: Situation, keep: list[int]) -> NoReturn:
-    """Perform `steps`; `keep` are the descriptors (stdio, channel, what steps use) that stay open."""
+def main(steps: list[Step], perform: dict[str, Perform], init: Situation, keep: list[int]) -> NoReturn:
+    """Perform `steps` by the functions of `steps.resolve`; the descriptors in `keep` (channel, what steps use) stay open."""
     proceeded = False
     cause = ""
     try:
@@ -31,7 +31,7 @@ def main(steps: list[Step], init: Situation, keep: list[int]) -> NoReturn:
         _own_descriptors(init, keep)
         for step in steps:
             cause = step.cause
-            PERFORM[step.do](init, **step.with_)
+            perform[step.do](init, **step.with_)
             proceeded = proceeded or step.do == "ready"
     except StepFailed as failure:
         _fail(init, proceeded, failure.kind, str(failure), failure.in_init, cause)

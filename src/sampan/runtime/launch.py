@@ -17,8 +17,9 @@ import os
 from sampan.errors import Error
 from sampan.linux import abi, process, procfs
 from sampan.oci import spec as oci_spec
-from sampan.runtime import cgroup, document, handshake, hooks, idmap, init, profile, state
+from sampan.runtime import cgroup, document, handshake, init, profile, state
 from sampan.runtime.plan import Wishes, plan_container, plan_exec, rootfs_path
+from sampan.runtime.steps import resolve
 from sampan.runtime.steps.situation import Situation, StepFailed, words
 
 TYPE_CHECKING = False
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sampan.oci.spec import Process, Resources, Spec
     from sampan.runtime.host import HostFacts
     from sampan.runtime.plan import Plan
+    from sampan.runtime.steps import Perform
 
     Event = tuple[Any, ...]
 
@@ -132,6 +134,8 @@ class Launch:
         """Run the named hooks in the host's namespaces, in the spec's order. Errors: StepFailed."""
         for name in names:
             for index, hook in enumerate(self.hooks.get(name, [])):
+                from sampan.runtime import hooks
+
                 text = document.text_of(state.oci_state(self.state, status))
                 hooks.run(hook, name, index, text, {})
 
@@ -213,6 +217,7 @@ def _console_size(wanted: Process) -> tuple[int, int] | None:
 def _clone(
     spec: Spec, plan: Plan, kept: dict[str, Any], stdio: tuple[int, int, int] | None, keep_fds: Sequence[int], fifo: int
 ) -> Launch:
+    perform = resolve(plan.steps)
     held: list[int] = []  # descriptors that only init needs: ours are closed on every way out
     ours, theirs = handshake.pair()
     situation = Situation(theirs)
@@ -233,7 +238,7 @@ def _clone(
         keep = [theirs.fileno(), *held, *([fifo] if fifo >= 0 else [])]
         pid, pidfd = _fork(plan.clone_flags, unified, situation, spec)
         if pid == 0:
-            _become(plan, situation, keep, list(keep_fds))
+            _become(plan, perform, situation, keep, list(keep_fds))
     except BaseException:
         ours.close()
         raise
@@ -244,11 +249,13 @@ def _clone(
     return _parent(spec, plan, kept, pid, pidfd, ours)
 
 
-def _become(plan: Plan, situation: Situation, keep: list[int], keep_fds: list[int]) -> None:
+def _become(
+    plan: Plan, perform: dict[str, Perform], situation: Situation, keep: list[int], keep_fds: list[int]
+) -> None:
     """In the child: never returns."""
     try:
         place_fds(keep_fds, situation, keep)
-        init.main(plan.steps, situation, keep)
+        init.main(plan.steps, perform, situation, keep)
     finally:
         os._exit(1)
 
@@ -341,6 +348,8 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
     made = Launch(pid, pidfd, sock, {}, plan)
     try:
         if plan.uid_mappings:
+            from sampan.runtime import idmap
+
             _raise_hard_limits(pid, plan.rlimits)
             idmap.write(pid, plan.uid_mappings, plan.gid_mappings)
             handshake.send(sock, handshake.MAPPED)
@@ -407,6 +416,7 @@ def launch_exec(
     wishes = Wishes(container["id"], container["bundle"], None, paths, terminal, size, program, flags, len(keep_fds))
     kinds = {n["type"]: n.get("path", "") for n in linux.get("namespaces", [])}
     plan = plan_exec(wanted, kinds, wishes, host)
+    perform = resolve(plan.steps)
     held: list[int] = []
     ours, theirs = handshake.pair()
     situation = Situation(theirs)
@@ -425,7 +435,7 @@ def launch_exec(
         keep = [theirs.fileno(), *held]
         pid, pidfd = _fork(0, unified, situation, {})
         if pid == 0:
-            _become(plan, situation, keep, list(keep_fds))
+            _become(plan, perform, situation, keep, list(keep_fds))
     except BaseException:
         ours.close()
         raise

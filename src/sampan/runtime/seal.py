@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from sampan.linux import abi, fds, mount
+from sampan.linux import abi, mount
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ def sealed_executable() -> int:
         return fd
     except OSError:
         # Without CAP_SYS_ADMIN, or before Linux 5.12: a copy in memory, which costs its 7 MB each time.
+        from sampan.linux import fds
+
         with open(_EXE, "rb") as file:
             return fds.sealed_memfd("sampan", file.read())
 

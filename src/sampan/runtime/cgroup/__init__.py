@@ -13,7 +13,7 @@ import time
 
 from sampan.errors import Conflict, Error, InvalidArgument
 from sampan.linux import abi, cgroupfs
-from sampan.runtime.cgroup import v1, v2
+from sampan.runtime.cgroup import v1
 from sampan.runtime.plan.mounts import clean
 
 TYPE_CHECKING = False
@@ -52,6 +52,8 @@ def create(found: Paths) -> None:
     if "cpuset" in found:
         v1.inherit_cpuset(found["cpuset"])
     if "" in found and len(found) == 1:
+        from sampan.runtime.cgroup import v2
+
         v2.enable_controllers(found[""])
 
 
@@ -100,6 +102,8 @@ def apply(found: Paths, resources: Resources, update: bool = False) -> None:
     With `update` the device rules are left as they are.
     """
     if _unified_only(found):
+        from sampan.runtime.cgroup import v2
+
         v2.apply(found[""], resources, update)
     elif found:
         v1.apply(found, resources, update)
@@ -169,6 +173,8 @@ def pids(found: Paths) -> list[int]:
 def freeze(found: Paths, frozen: bool) -> None:
     """Stop or go on with all processes. Errors: Error when the host cannot, or the kernel does not get it done."""
     if _unified_only(found):
+        from sampan.runtime.cgroup import v2
+
         v2.freeze(found[""], frozen)
     elif "freezer" in found:
         v1.freeze(found["freezer"], frozen)
@@ -178,6 +184,8 @@ def freeze(found: Paths, frozen: bool) -> None:
 
 def is_frozen(found: Paths) -> bool:
     if _unified_only(found):
+        from sampan.runtime.cgroup import v2
+
         return v2.is_frozen(found[""])
     return "freezer" in found and v1.is_frozen(found["freezer"])
 

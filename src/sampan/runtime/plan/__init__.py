@@ -117,7 +117,7 @@ def plan_container(spec: Spec, wishes: Wishes, host: HostFacts) -> Plan:
     if "mount" in kinds:
         steps += _root_file_system(spec, linux, wishes, host, kinds)
     steps += _identity(spec, linux, wishes, kinds)
-    steps += process_steps(process, wishes, host, "")
+    steps += process_steps(process, wishes, bool(spec.get("hooks", {}).get("startContainer")))
     return plan
 
 
@@ -138,7 +138,7 @@ def plan_exec(process: Process, kinds: dict[str, str], wishes: Wishes, host: Hos
         steps.append(Step("console", "process.terminal", size=wishes.console_size, device=False))
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
         steps += _labels(process)
-    steps += process_steps(process, wishes, host, "")
+    steps += process_steps(process, wishes, False)
     return plan
 
 
@@ -339,7 +339,7 @@ def _labels(process: Process) -> list[Step]:
     return steps
 
 
-def process_steps(process: Process, wishes: Wishes, host: HostFacts, prefix: str) -> list[Step]:
+def process_steps(process: Process, wishes: Wishes, start_hooks: bool) -> list[Step]:
     """The steps from privileges to execve: the same for a container's first process and for a later one."""
     steps: list[Step] = []
     no_new_privileges = bool(process.get("noNewPrivileges"))
@@ -385,7 +385,8 @@ def process_steps(process: Process, wishes: Wishes, host: HostFacts, prefix: str
     steps.append(Step(READY, "process"))
     if wishes.seccomp and no_new_privileges:
         steps.append(load)
-    steps.append(Step("start_hooks", "hooks.startContainer"))
+    if start_hooks:
+        steps.append(Step("start_hooks", "hooks.startContainer"))
     steps.append(Step("execve", "process.args", args=list(process["args"])))
     return steps
 

@@ -1,4 +1,7 @@
-"""The steps of a plan, by name: what init can do. Each takes the `Situation` and the step's own arguments."""
+"""The steps of a plan, by name: what init can do. Each takes the `Situation` and the step's own arguments.
+
+Only the modules that a plan needs are imported, by `resolve` and before the fork: afterwards nothing may be.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ from sampan.runtime.steps import devices, identity, joining, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
-PERFORM: dict[str, Callable[..., Any]] = {
-    "apparmor": joining.apparmor,
+    from sampan.runtime.plan.step import Step
+
+    Perform = Callable[..., Any]
+
+PERFORM: dict[str, Perform] = {
     "await_id_maps": joining.await_id_maps,
     "become_namespace_root": joining.become_namespace_root,
     "bind": rootfs.bind,
@@ -19,13 +25,11 @@ PERFORM: dict[str, Callable[..., Any]] = {
     "cgroup1_mount": rootfs.cgroup1_mount,
     "cgroup2_mount": rootfs.cgroup2_mount,
     "close_descriptors": identity.close_descriptors,
-    "console": devices.console,
     "device": devices.device,
     "domainname": identity.domainname,
     "environment": identity.environment,
     "execve": identity.execve,
     "find_program": identity.find_program,
-    "hook": identity.hook,
     "host_propagation": rootfs.host_propagation,
     "hostname": identity.hostname,
     "io_priority": identity.io_priority,
@@ -53,12 +57,35 @@ PERFORM: dict[str, Callable[..., Any]] = {
     "rootfs_mount": rootfs.rootfs_mount,
     "scheduler": identity.scheduler,
     "seccomp": identity.load_filter,
-    "selinux": joining.selinux,
     "session_keyring": joining.session_keyring,
-    "start_hooks": identity.start_hooks,
     "stdio_owner": identity.stdio_owner,
     "symlink": devices.symlink,
     "sysctl": identity.sysctl,
     "unshare": joining.unshare,
     "user": identity.user,
 }
+
+# Steps that most containers do without, and the module that has the function of the same name.
+RARE = {
+    "apparmor": "labels",
+    "console": "terminal",
+    "hook": "hooking",
+    "selinux": "labels",
+    "start_hooks": "hooking",
+}
+
+
+def resolve(steps: Iterable[Step]) -> dict[str, Perform]:
+    """The functions of all steps by name, with their modules loaded. Errors: KeyError for a step nobody can do."""
+    found: dict[str, Perform] = {}
+    for step in steps:
+        name = step.do
+        if name not in found:
+            found[name] = PERFORM[name] if name in PERFORM else _rare(name)
+    return found
+
+
+def _rare(name: str) -> Perform:
+    module = __import__(f"sampan.runtime.steps.{RARE[name]}", fromlist=[name])
+    performer: Perform = getattr(module, name)
+    return performer

@@ -15,7 +15,7 @@ from _signal import (  # type: ignore[import-not-found]
 )
 
 from sampan.linux import abi, capabilities, credentials, paths, process, procfs, seccomp
-from sampan.runtime import handshake, hooks, passwd
+from sampan.runtime import handshake, passwd
 from sampan.runtime.steps.situation import StepFailed, words
 
 TYPE_CHECKING = False
@@ -210,15 +210,6 @@ def _unfit(path: str) -> str:
     if not os.access(path, os.X_OK) or not found.st_mode & 0o111:
         return "permission denied"
     return ""
-
-
-def start_hooks(init: Situation) -> None:
-    for index, hook in enumerate(init.hooks.get("startContainer", [])):
-        hooks.run(hook, "startContainer", index, init.state, init.env)
-
-
-def hook(init: Situation, name: str, index: int, hook: dict[str, object]) -> None:
-    hooks.run(hook, name, index, init.state, {})
 
 
 def parent_hooks(init: Situation) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
 
-from sampan.linux import abi, keyring, lsm, process
+from sampan.linux import abi, keyring, process
 from sampan.linux.call import call
 from sampan.runtime import handshake
 from sampan.runtime.steps.situation import StepFailed, words
@@ -102,17 +102,3 @@ def loopback_up(init: Situation) -> None:
         call("ioctl", sock.fileno(), _SIOCSIFFLAGS, request)
     finally:
         sock.close()
-
-
-def apparmor(init: Situation, profile: str) -> None:
-    try:
-        lsm.set_apparmor_exec_profile(init.proc, profile)
-    except OSError as error:
-        raise StepFailed(f"unable to apply apparmor profile: {words(error)}") from None
-
-
-def selinux(init: Situation, label: str) -> None:
-    try:
-        lsm.set_selinux_exec_label(init.proc, label)
-    except OSError as error:
-        raise StepFailed(f"can't set process label: {words(error)}") from None
