@@ -67,10 +67,23 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
         images,
         networks,
         system,
+        unoffered,
         volumes,
     )
 
-    tags = (containers, container_streams, exec, images, networks, volumes, events, system, distribution, auth)
+    tags = (
+        containers,
+        container_streams,
+        exec,
+        images,
+        networks,
+        volumes,
+        events,
+        system,
+        distribution,
+        auth,
+        unoffered,
+    )
     return [tag.routes(engine) for tag in tags]
 
 

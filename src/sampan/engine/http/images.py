@@ -46,12 +46,8 @@ def _reading(engine: Engine) -> list[web.RouteDef]:
     async def history(request: web.Request) -> web.Response:
         return reply(inspection.history(catalog, request.match_info["name"], _platform(request, (1, 48))))
 
-    async def search(request: web.Request) -> web.Response:
-        raise Unimplemented("searching Docker Hub is not offered")
-
     return [
         web.get("/images/json", index, allow_head=False),
-        web.get("/images/search", search, allow_head=False),
         web.get("/images/{name:.*}/json", inspect, allow_head=False),
         web.get("/images/{name:.*}/history", history, allow_head=False),
     ]

@@ -141,10 +141,7 @@ class Catalog:
 
     def _suiting(self, details: Details, text: str, wanted: Platform | None) -> Details:
         if wanted is not None and platform.rank(wanted, details.platform) is None:
-            raise NotFound(
-                f"image with reference {text} was found but its platform ({platform.format(details.platform)}) "
-                f"does not match the specified platform ({platform.format(wanted)})"
-            )
+            raise NotFound(mismatch(text, details.platform, wanted))
         return details
 
     # reading documents
@@ -224,6 +221,14 @@ class Catalog:
     def size(self, details: Details) -> int:
         """Bytes of all unpacked layers."""
         return sum(self.layer_size(chain_id) for chain_id in details.chain)
+
+
+def mismatch(shown: str, found: Platform, wanted: Platform) -> str:
+    """dockerd's words for an image of another platform than was asked for."""
+    return (
+        f"image with reference {shown} was found but its platform ({platform.format(found)}) "
+        f"does not match the specified platform ({platform.format(wanted)})"
+    )
 
 
 def _identity(text: str) -> str:

@@ -22,7 +22,7 @@ from sampan.api.docker.system import AuthConfig
 from sampan.containerd.services import Credentials, Progress
 from sampan.containerd.services import Transfer as Registries
 from sampan.engine.images import names
-from sampan.engine.images.catalog import Catalog
+from sampan.engine.images.catalog import Catalog, mismatch
 from sampan.engine.services import Events
 from sampan.errors import Error, InvalidArgument, NotFound, Unavailable, Unimplemented
 from sampan.oci import platform as platforms
@@ -66,6 +66,9 @@ class Transfers:
         if not name.digest:
             names.put(self.catalog, name.digested(pulled.target.digest), pulled.target, chosen)
         details = self.catalog.details(pulled.target, wanted)
+        if details is not None and wanted is not None and platforms.rank(wanted, details.platform) is None:
+            # An image that is not in an index is pulled whatever its platform is: dockerd only warns.
+            tell(ProgressLine(status=f"WARNING: {mismatch(name.familiar, details.platform, wanted)}"))
         labels = details.labels if details is not None else {}
         self.events.publish("image", "pull", name.familiar, {**labels, "name": name.familiar_name})
 
@@ -86,7 +89,6 @@ class Transfers:
                 str(one), credentials=credentials, progress=lambda step: tell(line(step))
             )
             names.put(self.catalog, one.digested(pushed.digest), pushed)
-            tell(ProgressLine(status=f"{one.tag}: digest: {pushed.digest} size: {pushed.size}"))
             # What `docker push` and its library read the digest from.
             tell(
                 ProgressLine(progressDetail=_EMPTY, aux={"Tag": one.tag, "Digest": pushed.digest, "Size": pushed.size})

@@ -119,6 +119,15 @@ def test_the_platform_goes_to_the_registry(images: Shelf) -> None:
     assert registry.asked[0][1] == Platform("linux", "arm64")
 
 
+def test_an_image_of_another_platform_than_asked_for_is_kept_with_a_warning(images: Shelf) -> None:
+    registry = Registry(images)
+    registry.offered = images.manifest("x", architecture="s390x")
+    assert pull(images, registry, "a:1", platform="linux/arm64")[-1].status == (
+        "WARNING: image with reference a:1 was found but its platform (linux/s390x) "
+        "does not match the specified platform (linux/arm64)"
+    )
+
+
 def test_the_last_pull_decides_which_platform_a_name_stands_for(images: Shelf) -> None:
     own = platforms.host()
     mine = images.manifest("mine", os=own.os, architecture=own.architecture)
@@ -165,7 +174,6 @@ def test_a_push_tells_where_and_what_and_names_the_digest(images: Shelf) -> None
     asyncio.run(transfers.push("localhost:5000/a", "1", Credentials(), told.append))
     digest, size = details.manifest.digest, details.manifest.size
     assert [msgspec.to_builtins(one) for one in told] == [
-        {"status": f"1: digest: {digest} size: {size}"},
         {"progressDetail": {}, "aux": {"Tag": "1", "Digest": digest, "Size": size}},
     ]
     assert registry.pushed == ["localhost:5000/a:1"]
