@@ -24,11 +24,38 @@ class Outcome(NamedTuple):
     err: str
 
 
+class Command(subprocess.Popen[bytes]):
+    """A docker command that runs beside the test, its pipes unbuffered."""
+
+    def readable(self, within: float = 0.0) -> bool:
+        """Whether stdout has something to read, or has ended."""
+        assert self.stdout
+        return bool(select.select([self.stdout], [], [], within)[0])
+
+    def line(self, within: float = 20) -> str:
+        """The next line of stdout without its line feed; raises AssertionError when none comes in time."""
+        assert self.stdout
+        deadline = time.monotonic() + within
+        raw = b""
+        while not raw.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            assert left > 0 and self.readable(left), f"no line of {self.args!r}, only {raw!r}"
+            byte = self.stdout.read(1)
+            assert byte, f"{self.args!r} ended after {raw!r}"
+            raw += byte
+        return raw[:-1].decode(errors="replace")
+
+    def write(self, text: str) -> None:
+        assert self.stdin
+        self.stdin.write(text.encode())
+
+
 class Docker:
     """A docker binary that talks to one engine, with a configuration directory of its own."""
 
     def __init__(self, binary: str, uri: str, home: str) -> None:
         self.binary, self.uri, self.home = binary, uri, home
+        self._started: list[Command] = []
         os.makedirs(home, exist_ok=True)
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
         self.environment = {**kept, "HOME": home, "DOCKER_CONFIG": home, "DOCKER_HOST": uri, "TERM": "xterm",
@@ -69,15 +96,26 @@ class Docker:
     def running(self, container: str) -> bool:
         return bool(self.state(container)["Running"])
 
-    def start(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str, stdin: int | None = subprocess.DEVNULL) -> Command:
         """Starts `docker arguments…` with stdout and stderr on pipes."""
-        return subprocess.Popen(
+        command = Command(
             [self.binary, *arguments],
+            bufsize=0,
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=self.environment,
         )
+        self._started.append(command)
+        return command
+
+    def tidy(self) -> None:
+        """Ends the commands that `start` started and nobody waited for."""
+        while self._started:
+            command = self._started.pop()
+            if command.poll() is None:
+                command.kill()
+                command.communicate(timeout=10)
 
     def terminal(self, *arguments: str, rows: int = 24, columns: int = 80) -> Terminal:
         """Starts `docker arguments…` on a new terminal."""

@@ -102,9 +102,14 @@ class Engine:
         if self._process is not None:
             self.stop()
 
-    def supervisors(self) -> list[int]:
-        """Pids of the processes of this engine's machine that keep containers beside the daemon."""
-        raise NotImplementedError
+    @property
+    def up(self) -> bool:
+        """Whether this object has a daemon running."""
+        return self._process is not None
+
+    def passing_files(self) -> tuple[str, ...]:
+        """Beginnings of paths below its directories where this engine is known to clean up late."""
+        return ()
 
     def request(
         self, method: str, path: str, body: bytes | str | None = None, headers: dict[str, str] | None = None
@@ -120,24 +125,56 @@ class Engine:
 
 
 class Dockerd(Engine):
-    """Debian's dockerd with a containerd of its own; live restore on, as sampan always behaves."""
+    """Debian's dockerd beside a containerd of its own, as Debian's units run them; live restore on, as sampan
+    always behaves."""
 
     kind = "dockerd"
+
+    def __init__(self, machine: Machine, scratch: str, environment: dict[str, str]) -> None:
+        super().__init__(machine, scratch, environment)
+        self._containerd: subprocess.Popen[bytes] | None = None
+        self._address = f"{scratch}/containerd.sock"
 
     def argv(self) -> list[str]:
         return [
             "dockerd", "-H", self.uri, "--data-root", self.root, "--exec-root", self.state,
             "--pidfile", self._pidfile, "--bip", f"{BRIDGE_ADDRESS}/24", "--storage-driver", "overlay2",
-            "--live-restore", "--config-file", f"{self._scratch}/daemon.json", "--add-runtime", "second=runc",
+            "--live-restore", "--config-file", f"{self._scratch}/daemon.json", "--containerd", self._address,
         ]  # fmt: skip
 
     def start(self) -> None:
-        with open(f"{self._scratch}/daemon.json", "w") as file:
-            file.write("{}")
+        if self._containerd is None:
+            self._start_containerd()
         super().start()
 
-    def supervisors(self) -> list[int]:
-        return [pid for pid, line in self.machine.processes().items() if "containerd-shim" in line.split(" ")[0]]
+    def _start_containerd(self) -> None:
+        with open(f"{self._scratch}/daemon.json", "w") as file:
+            file.write("{}")
+        with open(f"{self._scratch}/containerd.toml", "w") as file:
+            file.write('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+        with open(f"{self._scratch}/containerd.log", "ab") as log:
+            self._containerd = self.machine.spawn(
+                ["containerd", "--config", f"{self._scratch}/containerd.toml", "--address", self._address,
+                 "--root", f"{self._scratch}/containerd", "--state", f"{self._scratch}/containerd-state"],
+                log=log,
+            )  # fmt: skip
+
+        def answers() -> bool:
+            with socket.socket(socket.AF_UNIX) as connection:
+                return connection.connect_ex(self._address) == 0
+
+        eventually(answers, what="containerd listens")
+
+    def end(self) -> None:
+        super().end()
+        if self._containerd is not None:
+            self._containerd.terminate()
+            self._containerd.wait(timeout=20)
+            self._containerd = None
+
+    def passing_files(self) -> tuple[str, ...]:
+        # libnetwork unlinks the names of removed namespaces a minute later
+        return (f"{self.state}/netns/",)
 
 
 class Sampand(Engine):
@@ -151,20 +188,21 @@ class Sampand(Engine):
             "--bridge", "sampan0", "--bip", f"{BRIDGE_ADDRESS}/24", "--pidfile", self._pidfile,
         ]  # fmt: skip
 
-    def supervisors(self) -> list[int]:
-        keepers = []
+    def keepers(self) -> list[int]:
+        """Pids of the processes that keep containers beside the daemon, from their pid files."""
+        found = []
         top = f"{self.state}/keeper"
         for name in os.listdir(top) if os.path.isdir(top) else []:
             try:
                 with open(f"{top}/{name}/pid") as file:
-                    keepers.append(int(file.read()))
+                    found.append(int(file.read()))
             except (OSError, ValueError):
                 continue  # a keeper that is gone has no pid file
-        return keepers
+        return found
 
     def end(self) -> None:
         super().end()
-        for pid in self.supervisors():
+        for pid in self.keepers():
             try:
                 os.kill(pid, signal.SIGTERM)
             except ProcessLookupError:

@@ -236,8 +236,8 @@ def debian_tar(cache: str) -> str:
             if name.endswith(".deb"):
                 os.unlink(f"{work}/var/cache/apt/archives/{name}")
         shutil.rmtree(f"{work}/var/lib/apt/lists")
-        subprocess.run(["tar", "--numeric-owner", "--sort=name", "--exclude=./dev/*", "-cf", f"{work}.tar", "-C", work, "."],
-                       check=True)  # fmt: skip
+        pack = ["tar", "--numeric-owner", "--sort=name", "--exclude=./dev/*", "-cf", f"{work}.tar", "-C", work, "."]
+        subprocess.run(pack, check=True)
         os.rename(f"{work}.tar", kept)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -135,13 +135,13 @@ class Machine:
     @contextmanager
     def network(self) -> Iterator[None]:
         """Sockets this thread makes inside the block belong to the machine's network for as long as they live."""
-        with _network_of(self.pid):
+        with network_of(self.pid):
             yield
 
     @contextmanager
     def outside(self) -> Iterator[None]:
         """Likewise for the netns that stands for the rest of the world."""
-        with _network_of(self.outside_pid):
+        with network_of(self.outside_pid):
             yield
 
     def mounts(self) -> list[str]:
@@ -157,7 +157,7 @@ class Machine:
             top = f"{CGROUPS}/{kind}/{self.cgroup}"
             for path, _, _ in os.walk(top):
                 if path != top:
-                    found.append(f"{kind}{path[len(top):]}")
+                    found.append(f"{kind}{path[len(top) :]}")
         return sorted(found)
 
     def processes(self) -> dict[int, str]:
@@ -230,7 +230,8 @@ def _held(argv: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def _network_of(pid: int) -> Iterator[None]:
+def network_of(pid: int) -> Iterator[None]:
+    """Sockets this thread makes inside the block belong to the network of the process `pid`."""
     libc = ctypes.CDLL(None, use_errno=True)
     back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     there = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -259,4 +260,3 @@ def _kill(pid: int) -> None:
         os.kill(pid, 9)
     except ProcessLookupError:
         pass
-

@@ -85,7 +85,7 @@ class Registry:
         config = f"{scratch}/registry-{port}.yml"
         with open(config, "w") as file:
             json.dump(settings, file)  # JSON is YAML
-        self._log = open(f"{scratch}/registry-{port}.log", "wb")  # noqa: SIM115: closed with the registry
+        self._log = open(f"{scratch}/registry-{port}.log", "wb")  # noqa: SIM115
         self._process = machine.spawn(["docker-registry", "serve", config], log=self._log)
         eventually(self._answers, what=f"the registry listens on {address}:{port}")
 

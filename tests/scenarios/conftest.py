@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
-
 from tests.conftest import leave_out
 from tests.peers import images
 from tests.peers.client import Docker
@@ -148,7 +147,8 @@ def debian(bare_docker: Docker, registry: Registry, scratch: str) -> str:
     with open(images.debian_tar(CACHE), "rb") as file:
         blob = images.layer(file.read())
     layout = f"{scratch}/layouts/debian"
-    images.write_layout(layout, [images.image([blob], {"Cmd": ["bash"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]})])
+    config = {"Cmd": ["bash"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
+    images.write_layout(layout, [images.image([blob], config)])
     return registry.push(layout, "debian")
 
 
@@ -156,6 +156,8 @@ def debian(bare_docker: Docker, registry: Registry, scratch: str) -> str:
 def tidy(request: pytest.FixtureRequest) -> Iterator[None]:
     """After each scenario no container is left in the engine, whatever the scenario did."""
     yield
+    if "bare_docker" in request.fixturenames:
+        request.getfixturevalue("bare_docker").tidy()
     if "engine" in request.fixturenames:
         remove_containers(request.getfixturevalue("engine"))
 

@@ -13,7 +13,8 @@ from tests.peers.waiting import eventually
 def events(docker: Docker, since: float, *filters: str) -> list[dict[str, Any]]:
     """Events from `since` (Unix seconds) till now."""
     flags = [word for one in filters for word in ("--filter", one)]
-    out = docker.ok("events", "--since", f"{since:.6f}", "--until", f"{time.time() + 0.05:.6f}", "--format", "{{json .}}", *flags)
+    until = f"{time.time() + 0.05:.6f}"
+    out = docker.ok("events", "--since", f"{since:.6f}", "--until", until, "--format", "{{json .}}", *flags)
     return [json.loads(line) for line in out.splitlines()]
 
 
@@ -74,16 +75,14 @@ def test_image_actions_are_told(docker: Docker) -> None:
 
 def test_events_come_while_they_happen(docker: Docker) -> None:
     stream = docker.start("events", "--filter", "type=container", "--format", "{{.Action}} {{.Actor.Attributes.name}}")
-    assert stream.stdout
 
     def listening() -> bool:
         docker.ok("run", "--rm", "--name", "probe", "busybox", "true")
-        return bool(stream.stdout and stream.stdout.peek(1))  # type: ignore[attr-defined]
+        return stream.readable()
 
     eventually(listening)
     docker.ok("create", "--name", "live", "busybox", "true")
-    for line in stream.stdout:
-        if line == b"create live\n":
-            break
+    while stream.line() != "create live":
+        pass
     stream.terminate()
     stream.communicate(timeout=10)

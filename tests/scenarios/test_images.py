@@ -6,7 +6,6 @@ import json
 from datetime import datetime
 
 import pytest
-
 from tests.peers import images
 from tests.peers.client import Docker
 from tests.peers.shelf import Shelf
@@ -26,7 +25,7 @@ def test_images_lists_repository_tag_id_and_size(docker: Docker, shelf: Shelf) -
 
 def test_images_digests_and_filters(docker: Docker, shelf: Shelf) -> None:
     reference = shelf.reference("busybox")
-    (row,) = [row for row in listed(docker, "--digests", reference)]
+    (row,) = listed(docker, "--digests", reference)
     assert row["Digest"] == shelf.product("busybox").digest
     assert {row["Repository"] for row in listed(docker, "--filter", "reference=config*")} == {"configured"}
     assert "configured" in {row["Repository"] for row in listed(docker, "--filter", "label=maintainer=tester")}
@@ -123,7 +122,8 @@ def test_whiteouts_and_opaque_directories_end_in_the_right_tree(docker: Docker, 
     script = "cd /data; find . -mindepth 1 | cut -c3- | sort"
     assert docker.ok("run", "--rm", reference, "sh", "-c", script).split() == images.LAYERED_TREE
     out = docker.ok("run", "--rm", reference, "sh", "-c",
-                    "cd /data; cat replaced becomes-file opaque/shown; stat -c ' %u:%g %a %Y' replaced; stat -c %h linked; "
+                    "cd /data; cat replaced becomes-file opaque/shown; stat -c ' %u:%g %a %Y' replaced; "
+                    "stat -c %h linked; "
                     "test linked -ef hardlink && echo same")  # fmt: skip
     assert out.splitlines() == [f"newfileshown 1000:1000 600 {images.MTIME}", "2", "same"]
 

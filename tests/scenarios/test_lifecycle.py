@@ -7,7 +7,6 @@ import os
 import time
 
 import pytest
-
 from tests.peers.client import Docker
 from tests.peers.engines import BRIDGE_ADDRESS, Engine
 from tests.peers.waiting import eventually
@@ -135,10 +134,12 @@ def test_exec_it_is_a_terminal_of_its_own(docker: Docker) -> None:
 def test_exec_has_the_container_s_confinement(docker: Docker) -> None:
     docker.ok("run", "-d", "--name", "box", "--cap-drop", "CHOWN", "busybox", "sleep", "100")
     rows_wanted = "grep -E '^(Cap(Bnd|Eff|Prm)|Seccomp|NoNewPrivs)' /proc/%s/status"
-    assert docker.ok("exec", "box", "sh", "-c", rows_wanted % "self") == docker.ok(
-        "exec", "box", "sh", "-c", rows_wanted % "1"
-    )
-    assert docker.ok("exec", "box", "sh", "-c", "cat /proc/self/cgroup") == docker.ok("exec", "box", "cat", "/proc/1/cgroup")
+
+    def inside(script: str) -> str:
+        return docker.ok("exec", "box", "sh", "-c", script)
+
+    assert inside(rows_wanted % "self") == inside(rows_wanted % "1")
+    assert inside("cat /proc/self/cgroup") == inside("cat /proc/1/cgroup")
 
 
 def test_exec_privileged_gets_more(docker: Docker, engine_kind: str) -> None:
@@ -177,7 +178,9 @@ def test_stop_sends_sigterm_and_waits(docker: Docker) -> None:
 
 
 def test_stop_kills_what_does_not_listen(docker: Docker) -> None:
-    docker.ok("run", "-d", "--name", "deaf", "busybox", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done")
+    docker.ok(
+        "run", "-d", "--name", "deaf", "busybox", "sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    )
     ready(docker, "deaf")
     began = time.monotonic()
     docker.ok("stop", "-t", "1", "deaf")

@@ -51,9 +51,9 @@ def test_since_and_until_cut_by_time(docker: Docker) -> None:
 def test_f_follows_until_the_container_ends(docker: Docker) -> None:
     docker.ok("run", "-di", "--name", "talking", "busybox", "sh", "-c", "echo first; read x; echo second; exit 3")
     follower = docker.start("logs", "-f", "talking")
-    assert follower.stdout and follower.stdout.readline() == b"first\n"
+    assert follower.line() == "first"
     docker("attach", "talking", stdin="go\n")
-    assert follower.stdout.readline() == b"second\n"
+    assert follower.line() == "second"
     out, _ = follower.communicate(timeout=20)
     assert (out, follower.returncode) == (b"", 0)
 
@@ -62,8 +62,7 @@ def test_f_with_tail_begins_near_the_end(docker: Docker) -> None:
     docker.ok("run", "-d", "--name", "talking", "busybox", "sh", "-c", "seq 1 100; exec sleep 100")
     eventually(lambda: docker.ok("logs", "--tail", "1", "talking") == "100")
     follower = docker.start("logs", "-f", "--tail", "3", "talking")
-    assert follower.stdout
-    assert [follower.stdout.readline() for _ in range(3)] == [b"98\n", b"99\n", b"100\n"]
+    assert [follower.line() for _ in range(3)] == ["98", "99", "100"]
     docker.ok("kill", "talking")
     assert follower.communicate(timeout=20)[0] == b""
 
@@ -74,7 +73,9 @@ def test_a_terminal_s_log_is_one_raw_stream(docker: Docker) -> None:
 
 
 def test_a_line_without_an_end_and_a_very_long_one_survive(docker: Docker) -> None:
-    docker.ok("run", "--name", "odd", "busybox", "sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; printf unended")
+    docker.ok(
+        "run", "--name", "odd", "busybox", "sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; printf unended"
+    )
     assert docker("logs", "odd").out == "x" * 40000 + "\nunended"
 
 

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-
 from tests.peers.client import Docker
 from tests.peers.engines import BRIDGE_ADDRESS, BRIDGE_NETWORK
-from tests.peers.machine import MACHINE_ADDRESS, OUTSIDE_ADDRESS, Machine
+from tests.peers.machine import MACHINE_ADDRESS, OUTSIDE_ADDRESS, Machine, network_of
 from tests.peers.waiting import eventually
 
 SERVER = "while :; do echo -e 'HTTP/1.0 200 OK\\r\\n\\r\\nfrom '$HOSTNAME | nc -l -p %d; done"
@@ -36,6 +35,11 @@ def get_inside(docker: Docker, address: str, port: int, *flags: str) -> str:
     """The same from a new container; by nc, since busybox-static's wget needs the host's C library to look up names."""
     out = docker("run", "--rm", *flags, "busybox", "nc", "-w", "3", address, str(port)).out
     return out.removeprefix("HTTP/1.0 200 OK\r\n\r\n").strip()
+
+
+def serve(docker: Docker, *flags: str) -> None:
+    """Starts a container `server` that answers HTTP on port 80 with "from server"."""
+    docker.ok("run", "-d", "--name", "server", "--hostname", "server", *flags, "busybox", "sh", "-c", SERVER % 80)
 
 
 def address_of(docker: Docker, container: str) -> str:
@@ -79,7 +83,7 @@ def test_a_container_has_its_own_address_a_default_route_and_loopback(docker: Do
 
 
 def test_two_containers_reach_each_other_by_address(docker: Docker) -> None:
-    docker.ok("run", "-d", "--name", "server", "--hostname", "server", "busybox", "sh", "-c", SERVER % 80)
+    serve(docker)
     address = address_of(docker, "server")
     assert eventually(lambda: get_inside(docker, address, 80)) == "from server"
     docker.ok("run", "-d", "--name", "other", "busybox", "sleep", "100")
@@ -88,7 +92,7 @@ def test_two_containers_reach_each_other_by_address(docker: Docker) -> None:
 
 
 def test_the_host_reaches_a_container_and_the_container_the_host(docker: Docker, machine: Machine) -> None:
-    docker.ok("run", "-d", "--name", "server", "--hostname", "server", "busybox", "sh", "-c", SERVER % 80)
+    serve(docker)
     address = address_of(docker, "server")
     with machine.network():
         assert eventually(lambda: get(address, 80)) == "from server"
@@ -102,14 +106,14 @@ def test_a_container_reaches_outward_under_the_host_s_address(docker: Docker, ma
 
 
 def test_the_outside_does_not_reach_a_container_that_publishes_nothing(docker: Docker, machine: Machine) -> None:
-    docker.ok("run", "-d", "--name", "server", "busybox", "sh", "-c", SERVER % 80)
+    serve(docker)
     with machine.outside():
         assert get(MACHINE_ADDRESS, 80) == ""
 
 
 @pytest.mark.parametrize("way", ["loopback", "own address", "outside"])
 def test_a_published_port_is_reachable(docker: Docker, machine: Machine, way: str) -> None:
-    docker.ok("run", "-d", "--name", "server", "--hostname", "server", "-p", "8081:80", "busybox", "sh", "-c", SERVER % 80)
+    serve(docker, "-p", "8081:80")
     if way == "outside":
         with machine.outside():
             assert eventually(lambda: get(MACHINE_ADDRESS, 8081)) == "from server"
@@ -120,13 +124,12 @@ def test_a_published_port_is_reachable(docker: Docker, machine: Machine, way: st
 
 
 def test_a_container_reaches_a_published_port_by_the_host_s_address(docker: Docker) -> None:
-    docker.ok("run", "-d", "--name", "server", "--hostname", "server", "-p", "8081:80", "busybox", "sh", "-c", SERVER % 80)
+    serve(docker, "-p", "8081:80")
     assert eventually(lambda: get_inside(docker, MACHINE_ADDRESS, 8081)) == "from server"
 
 
 def test_a_port_published_on_loopback_is_closed_to_the_outside(docker: Docker, machine: Machine) -> None:
-    docker.ok("run", "-d", "--name", "server", "--hostname", "server", "-p", "127.0.0.1:8082:80", "busybox",
-              "sh", "-c", SERVER % 80)  # fmt: skip
+    serve(docker, "-p", "127.0.0.1:8082:80")
     with machine.network():
         assert eventually(lambda: get("127.0.0.1", 8082)) == "from server"
     with machine.outside():
@@ -134,7 +137,7 @@ def test_a_port_published_on_loopback_is_closed_to_the_outside(docker: Docker, m
 
 
 def test_a_port_is_free_again_after_the_container_has_ended(docker: Docker, machine: Machine) -> None:
-    docker.ok("run", "-d", "--name", "server", "--hostname", "server", "-p", "8081:80", "busybox", "sh", "-c", SERVER % 80)
+    serve(docker, "-p", "8081:80")
     with machine.network():
         assert eventually(lambda: get("127.0.0.1", 8081)) == "from server"
         docker.ok("rm", "-f", "server")
@@ -143,16 +146,20 @@ def test_a_port_is_free_again_after_the_container_has_ended(docker: Docker, mach
 
 
 def test_a_udp_port_can_be_published(docker: Docker, machine: Machine) -> None:
-    docker.ok("run", "-d", "--name", "server", "-p", "8083:9000/udp", "busybox", "sh", "-c",
-              "tail -f /dev/null | nc -u -l -p 9000 > /got")  # fmt: skip
-
-    def arrived() -> bool:
-        with machine.outside():
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-                sender.sendto(b"datagram\n", (MACHINE_ADDRESS, 8083))
-        return "datagram" in docker("exec", "server", "cat", "/got").out
-
-    eventually(arrived)
+    docker.ok("run", "-d", "--name", "server", "-p", "8083:9000/udp", "busybox", "sleep", "100")
+    # the image's busybox has no UDP server, so the test itself listens in the container's network
+    with network_of(docker.state("server")["Pid"]):
+        listener = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        listener.bind(("0.0.0.0", 9000))
+    with machine.outside():
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with listener, sender:
+        listener.settimeout(10)
+        sender.settimeout(10)
+        sender.sendto(b"question", (MACHINE_ADDRESS, 8083))
+        question, peer = listener.recvfrom(100)
+        listener.sendto(b"answer", peer)
+        assert (question, *sender.recvfrom(100)) == (b"question", b"answer", (MACHINE_ADDRESS, 8083))
 
 
 def test_docker_port_and_ps_tell_the_published_ports(docker: Docker) -> None:
@@ -207,7 +214,9 @@ def test_hosts_and_resolv_conf_are_written_for_the_container(docker: Docker) -> 
     hosts = docker.ok("exec", "box", "cat", "/etc/hosts").splitlines()
     assert "127.0.0.1\tlocalhost" in hosts and "10.1.2.3\tdb" in hosts and f"{address_of(docker, 'box')}\tbox" in hosts
     assert f"nameserver {OUTSIDE_ADDRESS}" in docker.ok("exec", "box", "cat", "/etc/resolv.conf")
-    out = docker.ok("run", "--rm", "--dns", "192.0.2.53", "--dns-search", "example.org", "busybox", "cat", "/etc/resolv.conf")
+    out = docker.ok(
+        "run", "--rm", "--dns", "192.0.2.53", "--dns-search", "example.org", "busybox", "cat", "/etc/resolv.conf"
+    )
     assert "nameserver 192.0.2.53" in out and "search example.org" in out
 
 

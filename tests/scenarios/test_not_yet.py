@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.peers.client import Docker
 from tests.peers.waiting import eventually
 
@@ -59,6 +58,6 @@ def test_cp_carries_files_in_and_out(docker: Docker, tmp_path: str) -> None:
 
 def test_commit_makes_an_image_of_a_container(docker: Docker) -> None:
     docker.ok("run", "--name", "changed", "busybox", "sh", "-c", "echo kept > /note")
-    docker.ok("commit", "--change", "CMD [\"cat\", \"/note\"]", "changed", "committed")
+    docker.ok("commit", "--change", 'CMD ["cat", "/note"]', "changed", "committed")
     assert docker.ok("run", "--rm", "committed") == "kept"
     docker.ok("rmi", "committed")

@@ -6,9 +6,9 @@ import base64
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
-
 from tests.peers.client import Docker
 from tests.peers.engines import Engine
 from tests.peers.machine import REGISTRY_ADDRESS, Machine
@@ -35,7 +35,9 @@ def forgotten(bare_docker: Docker, shelf: Shelf) -> Iterator[None]:
 
 def forget(docker: Docker) -> None:
     """Removes all images but those with short names, which other scenarios use."""
-    rows = docker.ok("images", "-a", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}").splitlines()
+    rows = docker.ok(
+        "images", "-a", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}"
+    ).splitlines()
     for row in rows:
         repository, tag, digest, identity = row.split()
         if "/" in repository:
@@ -47,7 +49,9 @@ def forget(docker: Docker) -> None:
 @pytest.fixture(scope="module")
 def tls(machine: Machine, scratch: str, registry: Registry, shelf: Shelf, authority: Authority) -> Iterator[Registry]:
     """The same images behind TLS by a certificate of our own authority."""
-    made = Registry(machine, scratch, f"{scratch}/registry", address=REGISTRY_ADDRESS, port=TLS_PORT, authority=authority)
+    made = Registry(
+        machine, scratch, f"{scratch}/registry", address=REGISTRY_ADDRESS, port=TLS_PORT, authority=authority
+    )
     yield made
     made.close()
 
@@ -220,18 +224,16 @@ def test_wrong_credentials_are_refused(bare_docker: Docker, guarded: Registry) -
     assert "unauthorized" in outcome.err or "denied" in outcome.err
 
 
-class configured:  # noqa: N801: reads as a word in a with statement
-    """The client's config.json for the length of a block."""
-
-    def __init__(self, docker: Docker, document: dict[str, object]) -> None:
-        self._path, self._document = f"{docker.home}/config.json", document
-
-    def __enter__(self) -> None:
-        with open(self._path, "w") as file:
-            json.dump(self._document, file)
-
-    def __exit__(self, *error: object) -> None:
-        os.unlink(self._path)
+@contextmanager
+def configured(docker: Docker, document: dict[str, object]) -> Iterator[None]:
+    """The client's config.json is `document` for the length of the block."""
+    path = f"{docker.home}/config.json"
+    with open(path, "w") as file:
+        json.dump(document, file)
+    try:
+        yield
+    finally:
+        os.unlink(path)
 
 
 def test_an_unknown_tag_or_repository_is_not_found(bare_docker: Docker, shelf: Shelf, registry: Registry) -> None:

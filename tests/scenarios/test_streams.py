@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 
 import pytest
-
-from tests.peers.client import Docker
+from tests.peers.client import Docker, Terminal
 from tests.peers.waiting import eventually
 
 
@@ -92,13 +92,12 @@ def test_it_is_a_real_terminal_of_the_client_s_size(docker: Docker) -> None:
         assert terminal.end() == 7
 
 
-def eventually_size(terminal: object, size: str) -> None:
+def eventually_size(terminal: Terminal, size: str) -> None:
     """The shell on the terminal sees `rows columns`, now or soon: docker sends the size after the start."""
 
     def look() -> bool:
-        terminal.type("stty size\n")  # type: ignore[attr-defined]
-        seen: str = terminal.expect(r"\n(\d+ \d+)\r\n").group(1)  # type: ignore[attr-defined]
-        return seen == size
+        terminal.type("stty size\n")
+        return terminal.expect(r"\n(\d+ \d+)\r\n").group(1) == size
 
     eventually(look, what=f"the terminal is {size}")
 
@@ -114,8 +113,8 @@ def test_a_resize_of_the_window_reaches_the_container(docker: Docker) -> None:
 
 
 def test_the_program_hears_of_a_resize_by_sigwinch(docker: Docker) -> None:
-    with docker.terminal("run", "--rm", "-it", "busybox", "sh", "-c",
-                         "trap 'stty size; exit 0' WINCH; echo re''ady; while :; do sleep 0.05; done") as terminal:  # fmt: skip
+    script = "trap 'stty size' WINCH; echo re''ady; while :; do sleep 0.05; done"
+    with docker.terminal("run", "--rm", "-it", "busybox", "sh", "-c", script) as terminal:
         terminal.expect("ready")
         terminal.resize(41, 42)
         terminal.expect("41 42")
@@ -175,28 +174,41 @@ def test_detach_keys_of_the_user_replace_the_usual_ones(docker: Docker) -> None:
 
 
 def test_attach_passes_stdin_and_the_exit_status(docker: Docker) -> None:
-    docker.ok("run", "-di", "--name", "waiting", "busybox", "sh", "-c", "read line; echo got $line; exit 12")
-    outcome = docker("attach", "waiting", stdin="word\n")
-    assert (outcome.status, outcome.out) == (12, "got word\n")
+    docker.ok("run", "-di", "--name", "waiting", "busybox", "sh", "-c", "read line; echo got $line; read; exit 12")
+    client = docker.start("attach", "waiting", stdin=subprocess.PIPE)
+    client.write("word\n")
+    assert client.line() == "got word"
+    client.communicate(b"\n", timeout=20)
+    assert client.returncode == 12
+
+
+def test_attach_s_end_of_stdin_leaves_the_container_s_stdin_open(docker: Docker) -> None:
+    docker.ok("run", "-di", "--name", "waiting", "busybox", "sh", "-c", "read a; read b; echo $a $b; exit 12")
+    docker("attach", "waiting", stdin="one\n")
+    assert docker.running("waiting")
+    docker("attach", "waiting", stdin="two\n")
+    assert docker.ok("wait", "waiting") == "12"
+    assert docker.ok("logs", "waiting") == "one two"
 
 
 def test_two_clients_attached_see_the_same_output(docker: Docker) -> None:
     docker.ok("run", "-di", "--name", "shared", "busybox", "cat")
-    first = docker.start("attach", "--no-stdin", "shared")
-    second = docker.start("attach", "--no-stdin", "shared")
-    assert first.stdout and second.stdout
-    with docker.terminal("attach", "shared") as writer:
+    readers = [docker.start("attach", "--no-stdin", "shared") for _ in range(2)]
+    writer = docker.start("attach", "shared", stdin=subprocess.PIPE)
 
-        def both_wrote() -> bool:
-            writer.type("echoed\n")
-            return "echoed\r\nechoed" in (writer.expect(r"echoed\r\nechoed").group(0))
+    def all_are_attached() -> bool:
+        writer.write("probe\n")
+        return all(reader.readable() for reader in readers)
 
-        eventually(both_wrote)
-        assert first.stdout.readline() == b"echoed\n"
-        assert second.stdout.readline() == b"echoed\n"
-        docker.ok("kill", "shared")
-    for process in (first, second):
+    eventually(all_are_attached)
+    writer.write("end\n")
+    for reader in readers:
+        while (line := reader.line()) != "end":
+            assert line == "probe"
+    docker.ok("kill", "shared")
+    for process in (*readers, writer):
         process.communicate(timeout=10)
+        assert process.returncode == 137
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
@@ -204,7 +216,7 @@ def test_a_signal_to_the_client_is_forwarded(docker: Docker, number: signal.Sign
     name = number.name.removeprefix("SIG")
     script = f"trap 'echo got {name}; exit 21' {name}; echo ready; while :; do sleep 0.05; done"
     client = docker.start("run", "--rm", "busybox", "sh", "-c", script)
-    assert client.stdout and client.stdout.readline() == b"ready\n"
+    assert client.line() == "ready"
     client.send_signal(number)
     out, _ = client.communicate(timeout=20)
     assert (client.returncode, out) == (21, f"got {name}\n".encode())
@@ -212,7 +224,7 @@ def test_a_signal_to_the_client_is_forwarded(docker: Docker, number: signal.Sign
 
 def test_a_signal_to_the_client_stays_there_with_sig_proxy_off(docker: Docker) -> None:
     client = docker.start("run", "--name", "deaf", "--sig-proxy=false", "busybox", "sh", "-c", "echo ready; sleep 100")
-    assert client.stdout and client.stdout.readline() == b"ready\n"
+    assert client.line() == "ready"
     client.send_signal(signal.SIGTERM)
     assert docker.ok("exec", "deaf", "echo", "alive") == "alive"
     client.kill()
