@@ -313,6 +313,9 @@ class FakeVolumes:
     def mount(self, name: str) -> str:
         return self.get(name).mountpoint
 
+    def unmount(self, name: str) -> None:
+        """Nothing of it was mounted."""
+
     def populate(self, name: str, source_fd: int) -> None:
         self.get(name)
 

@@ -60,6 +60,9 @@ class Volumes(Protocol):
     def mount(self, name: str) -> str:
         """The directory to bind; mounts it first when its options ask for a mount."""
 
+    def unmount(self, name: str) -> None:
+        """Undo `mount` when no running container uses it any more; nothing when nothing is mounted."""
+
     def populate(self, name: str, source_fd: int) -> None:
         """Copy what the image has at the mount point into a still empty volume (Docker's copy-up)."""
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from sampan.containerd.services import TaskExit
-from sampan.engine.containers import health, restarts
+from sampan.engine.containers import health, restarts, volume_use
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
@@ -78,6 +78,7 @@ def container_exited(room: Room, exit: TaskExit) -> None:
     if exit.oom_killed:
         room.publish(record, "oom")
     room.publish(record, "die", exitCode=str(exit.status), execDuration=str(_seconds(record)))
+    volume_use.ends(room, record)
     if removes:
         work = _remove(room, record, live)
     else:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, suppress
 import msgspec
 
 from sampan.containerd.services import TaskIO
-from sampan.engine.containers import docker_init, failures, files, health, layers, spec, users
+from sampan.engine.containers import docker_init, failures, files, health, layers, spec, users, volume_use
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container, after
 from sampan.engine.containers.room import Room
@@ -64,6 +64,7 @@ async def run(room: Room, record: Container, live: Live) -> None:
         raise
     live.starting = False
     live.move()
+    volume_use.begins(room, record)
     room.publish(record, "start")
     health.begin(room, record)
     if live.early_exit is not None:

@@ -6,6 +6,7 @@ volume with options (type, o, device) is mounted over its `_data` when a contain
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -22,6 +23,8 @@ from sampan.engine.filters import Filters
 from sampan.engine.services import ContainerUsage, Events, Volume
 from sampan.engine.volumes import copyup, mounting
 from sampan.errors import Conflict, Error, InvalidArgument, NotFound
+
+log = logging.getLogger("sampan.volumes")
 
 DRIVER = "local"
 ANONYMOUS_LABEL = "com.docker.volume.anonymous"
@@ -199,6 +202,15 @@ class LocalVolumes:
         if volume.options:
             mounting.mount(volume.mountpoint, volume.options)
         return volume.mountpoint
+
+    def unmount(self, name: str) -> None:
+        """Undo `mount` when no running container uses it any more. What cannot be undone is logged, not raised."""
+        volume = self._volumes.get(name)
+        if volume is not None and volume.options:
+            try:
+                mounting.unmount(volume.mountpoint)
+            except OSError as error:
+                log.warning("volume %s: %s", name, error)
 
     def populate(self, name: str, source_fd: int) -> None:
         """Copy what is in the directory `source_fd` (the image's, at the mount point) into the volume if it is empty.

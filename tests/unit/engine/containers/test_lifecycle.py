@@ -97,7 +97,7 @@ def test_auto_remove_answers_the_removed_waiter_and_leaves_nothing(tmp_path):
 
     bench = run(work, tmp_path)
     assert empty(bench), leftovers(bench)
-    assert bench.events.actions()[-2:] == ["die", "destroy"]
+    assert bench.events.actions()[-3:] == ["die", "unmount", "destroy"]
 
 
 def test_an_exit_that_comes_before_running_is_committed_is_not_lost(tmp_path):
