@@ -12,30 +12,25 @@ from __future__ import annotations
 
 import json
 import os
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM
-from _socket import socket as Socket
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
-from sampan.keeper.loop import READ
+from sampan.keeper.command import Commands
+from sampan.keeper.console import Console
 from sampan.keeper.mounting import mount_rootfs, unmount_rootfs
 from sampan.keeper.native import owner
-from sampan.linux import cgroupfs, mountinfo, procfs, sockets
+from sampan.linux import cgroupfs, mountinfo, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from sampan.keeper.command import Finished, Stdio
     from sampan.keeper.janitor import Janitor
     from sampan.keeper.loop import Loop
     from sampan.keeper.reaper import Reaper
     from sampan.keeper.task import Done, Process, Task
-
-    Finished = Callable[[Exception | None, bytes], None]
-
-PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-Stdio = tuple[int, int, int]
 
 
 class Foreign:
@@ -50,18 +45,14 @@ class Foreign:
         path: str,
         exited: Callable[[Process, int], None],
     ) -> None:
+        self._commands = Commands(loop, reaper, directory, path)
         self._loop = loop
         self._reaper = reaper
         self._janitor = janitor
         self._path = path
         self._exited = exited
-        self._number = 0
         self._starting: dict[str, int | None] = {}
         """Tasks whose start command runs, with the status of an init that has ended before the command has."""
-        os.makedirs(directory, 0o700, exist_ok=True)
-        # Short names for a deep directory: a socket's path has at most 107 bytes.
-        self._dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._directory = f"/proc/{os.getpid()}/fd/{self._dirfd}"
 
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         rootfs = os.path.join(task.bundle, (spec.get("root") or {}).get("path", "rootfs"))
@@ -74,7 +65,7 @@ class Foreign:
                 done(None, {})
                 return
             # What a failed create leaves, if anything, is the command's to know.
-            self._command(task, ["delete", "--force", task.id], lambda _, __: end(error))
+            self._commands.run(task.root, ["delete", "--force", task.id], lambda _, __: end(error))
 
         def end(error: Exception) -> None:
             unmount_rootfs(task.rootfs, rootfs)
@@ -103,12 +94,12 @@ class Foreign:
             if error is not None and status is not None:
                 done(error, {})
 
-        self._command(task, ["start", task.id], started)
+        self._commands.run(task.root, ["start", task.id], started)
 
     def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         if console_size is not None:
             process = {**process, "consoleSize": {"height": console_size[0], "width": console_size[1]}}
-        path = self._scratch("process", json.dumps(process))
+        path = self._commands.scratch("process", json.dumps(process))
 
         def running(error: Exception | None) -> None:
             os.unlink(path)
@@ -119,28 +110,28 @@ class Foreign:
 
     def kill(self, task: Task, number: int, everything: bool, done: Done) -> None:
         arguments = ["kill", *(["--all"] if everything else []), task.id, str(number)]
-        self._command(task, arguments, _plain(done))
+        self._commands.run(task.root, arguments, _plain(done))
 
     def pause(self, task: Task, done: Done) -> None:
-        self._command(task, ["pause", task.id], _plain(done))
+        self._commands.run(task.root, ["pause", task.id], _plain(done))
 
     def resume(self, task: Task, done: Done) -> None:
-        self._command(task, ["resume", task.id], _plain(done))
+        self._commands.run(task.root, ["resume", task.id], _plain(done))
 
     def update(self, task: Task, resources: dict[str, Any], done: Done) -> None:
-        path = self._scratch("resources", json.dumps(resources))
+        path = self._commands.scratch("resources", json.dumps(resources))
 
         def updated(error: Exception | None, output: bytes) -> None:
             os.unlink(path)
             done(error, {})
 
-        self._command(task, ["update", "--resources", path, task.id], updated)
+        self._commands.run(task.root, ["update", "--resources", path, task.id], updated)
 
     def stats(self, task: Task, done: Done) -> None:
-        self._command(task, ["events", "--stats", task.id], _document(lambda d: {"data": d["data"]}, done))
+        self._commands.run(task.root, ["events", "--stats", task.id], _document(lambda d: {"data": d["data"]}, done))
 
     def pids(self, task: Task, done: Done) -> None:
-        self._command(task, ["ps", "--format", "json", task.id], _document(lambda d: {"pids": d or []}, done))
+        self._commands.run(task.root, ["ps", "--format", "json", task.id], _document(lambda d: {"pids": d or []}, done))
 
     def delete(self, task: Task, done: Done) -> None:
         if task.mntns >= 0:
@@ -155,7 +146,7 @@ class Foreign:
                 error = error or errors.Error(str(trouble))
             done(error, {})
 
-        self._command(task, ["delete", "--force", task.id], deleted)
+        self._commands.run(task.root, ["delete", "--force", task.id], deleted)
 
     def adopt(self, task: Task) -> None:
         """Its init has been killed; `delete --force` ends the rest."""
@@ -172,12 +163,12 @@ class Foreign:
     ) -> None:
         """Run the command that makes `child`, and find and watch what it made."""
         streams = child.streams
-        pid_file = self._name("pid")
+        pid_file = self._commands.name("pid")
         arguments += ["--pid-file", pid_file]
         console: Console | None = None
         stdio: Stdio | None = None
         if streams.terminal:
-            path = self._name("console")
+            path = self._commands.name("console")
             console = Console(self._loop, path, streams.console)
             arguments += ["--console-socket", path]
         else:
@@ -196,7 +187,7 @@ class Foreign:
             done(error)
 
         try:
-            self._command(child.task, [*arguments, container_id], made, stdio)
+            self._commands.run(child.task.root, [*arguments, container_id], made, stdio)
         except BaseException:
             self._reaper.expecting -= 1
             streams.close_child()
@@ -228,58 +219,6 @@ class Foreign:
         else:
             self._exited(child, status)
 
-    def _command(self, task: Task, arguments: list[str], done: Finished, stdio: Stdio | None = None) -> None:
-        """Spawn the runtime; `done` gets its standard output (when `stdio` is not given), or its error."""
-        log = self._name("log")
-        command = [self._path, "--root", f"{task.root}.{os.path.basename(self._path)}"]
-        command += ["--log", log, "--log-format", "json", *arguments]
-        output = _Output(self._loop) if stdio is None else None
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            wanted = stdio or (null, output.writer if output else null, null)
-            pid = os.posix_spawn(
-                self._path,
-                command,
-                {"PATH": PATH},
-                # None of ours has a number below 3, so no copy overwrites the source of another.
-                file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(wanted)],
-                setsid=True,
-                setsigdef=[number for number in range(1, 32) if number not in (9, 19)],
-            )
-        except OSError as error:
-            if output:
-                output.close()
-            raise errors.Error(f"{self._path}: {error.strerror}") from error
-        finally:
-            os.close(null)
-            if output:
-                os.close(output.writer)
-
-        pidfd = os.pidfd_open(pid)
-
-        def ended(status: int) -> None:
-            os.close(pidfd)
-            text = output.take() if output else b""
-            error = errors.Error(last_error(log) or f"{self._path} ended with status {status}") if status else None
-            try:
-                os.unlink(log)
-            except FileNotFoundError:
-                pass  # it had nothing to log
-            done(error, text)
-
-        self._reaper.watch(pid, pidfd, ended)
-
-    def _name(self, what: str) -> str:
-        self._number += 1
-        return f"{self._directory}/{what}{self._number}"
-
-    def _scratch(self, what: str, content: str) -> str:
-        path = self._name(what)
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(fd, "w", encoding="utf-8") as file:
-            file.write(content)
-        return path
-
 
 def end_process(child: Process) -> None:
     """SIGKILL."""
@@ -287,90 +226,6 @@ def end_process(child: Process) -> None:
         pidfd_send_signal(child.pidfd, SIGKILL)
     except ProcessLookupError:
         pass  # it has ended, which the loop is about to hear
-
-
-class Console:
-    """A listening socket over which a runtime sends the master of the container's terminal (runc, terminals.md)."""
-
-    def __init__(self, loop: Loop, path: str, received: Callable[[int], None]) -> None:
-        self._loop = loop
-        self._path = path
-        self._received = received
-        self._listener = Socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC)
-        self._listener.bind(path)
-        self._listener.listen(1)
-        loop.add(self._listener.fileno(), READ, self._accept)
-
-    def _accept(self, mask: int) -> None:
-        try:
-            fd, _ = self._listener._accept()  # type: ignore[attr-defined]
-        except OSError:
-            return
-        connection = Socket(fileno=fd)
-        try:
-            # The runtime sends right after it has connected, so this waits for microseconds at most.
-            connection.settimeout(1)
-            _, fds, _ = sockets.recv_with_fds(connection, 4096, 1)
-        finally:
-            connection.close()
-        for master in fds:
-            self._received(master)
-
-    def close(self) -> None:
-        """Take what has arrived and not been looked at, and stop listening."""
-        self._accept(0)
-        self._loop.remove(self._listener.fileno())
-        self._listener.close()
-        os.unlink(self._path)
-
-
-class _Output:
-    """A command's standard output, read while it runs so that it never blocks on a full pipe."""
-
-    def __init__(self, loop: Loop) -> None:
-        self._reader, self.writer = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._reader, False)
-        self._parts: list[bytes] = []
-        self._loop = loop
-        loop.add(self._reader, READ, self._readable)
-
-    def _readable(self, mask: int) -> None:
-        try:
-            while part := os.read(self._reader, 65536):
-                self._parts.append(part)
-        except BlockingIOError:
-            return
-        self.close()
-
-    def take(self) -> bytes:
-        """The command has ended: everything it wrote."""
-        if self._reader >= 0:
-            self._readable(0)
-        self.close()
-        return b"".join(self._parts)
-
-    def close(self) -> None:
-        if self._reader >= 0:
-            self._loop.remove(self._reader)
-            os.close(self._reader)
-            self._reader = -1
-
-
-def last_error(path: str) -> str:
-    """The last error in a runtime's JSON log; "" when there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and entry.get("level") in ("error", "fatal") and entry.get("msg"):
-            return str(entry["msg"])
-    return ""
 
 
 def cgroup_directories(pid: int) -> dict[str, str]:

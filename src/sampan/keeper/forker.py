@@ -105,7 +105,11 @@ class Forker:
             self._forget(task)
             done(error, {})
 
-        driver.create(task, spec, request.get("console_size"), created)
+        try:
+            driver.create(task, spec, request.get("console_size"), created)
+        except BaseException:
+            self._forget(task)
+            raise
 
     def _created(self, task: Task) -> None:
         task.move("ready")
@@ -159,7 +163,12 @@ class Forker:
             streams.start()
             done(None, {"pid": child.pid})
 
-        task.driver.exec(child, process, request.get("console_size"), running)
+        try:
+            task.driver.exec(child, process, request.get("console_size"), running)
+        except BaseException:
+            task.execs.pop(exec_id, None)
+            streams.drop()
+            raise
 
     def attach(self, request: dict[str, Any], fds: list[int], owner: object) -> int | None:
         """The call `attach`: takes over `fds`; the input's fd for the client, who closes it, or None.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sampan import errors
+from sampan.linux import abi, process
 from sampan.runtime import cgroup, delete, events, kill, launch, pause, state, update
 from sampan.runtime.host import host_facts
 from sampan.runtime.steps.situation import StepFailed
@@ -14,12 +15,17 @@ if TYPE_CHECKING:
 
     from sampan.runtime.launch import Launch
 
+_NOFILE = abi.RLIMITS["RLIMIT_NOFILE"]
+
 
 class Library:
     """Each container has its place in the runtime's root, as with `sampan-runc`, which can be asked about it too."""
 
     def __init__(self) -> None:
         self._host = host_facts()
+        # A keeper of many containers needs many descriptors; they get back the limits that it was started with.
+        self._files = process.getrlimit(0, _NOFILE)
+        process.prlimit(0, _NOFILE, self._files[1], self._files[1])
 
     def launch(
         self,
@@ -51,12 +57,18 @@ class Library:
             state.remove(root, container_id)
             raise
         state.save(root, made.state)
+        return self._limited(made)
+
+    def _limited(self, made: Launch) -> Launch:
+        """Before init is ready, so that a limit of the spec, which is set then, is the last word."""
+        process.prlimit(made.pid, _NOFILE, *self._files)
         return made
 
     def launch_exec(
         self,
         state: dict[str, Any],
-        process: dict[str, Any],
+        wanted: dict[str, Any],
+        /,
         *,
         root: str,
         stdio: tuple[int, int, int] | None,
@@ -64,15 +76,16 @@ class Library:
         console_size: Sequence[int] | None,
     ) -> Launch:
         """Make a further process in it."""
-        return launch.launch_exec(
+        made = launch.launch_exec(
             state,
-            process,  # type: ignore[arg-type]
+            wanted,  # type: ignore[arg-type]
             host=self._host,
             root=root,
             stdio=stdio,
             terminal=terminal,
             console_size=_size(console_size),
         )
+        return self._limited(made)
 
     def started(self, made: Launch) -> None:
         """The program runs: the poststart hooks. Error when one fails."""

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
             self,
             state: dict[str, Any],
             process: dict[str, Any],
+            /,
             *,
             root: str,
             stdio: tuple[int, int, int] | None,
@@ -94,7 +95,10 @@ class Conversation:
         self.phase = "going"
         if done is not None:
             self._done = done
-        self.launch.proceed()
+        try:
+            self.launch.proceed()
+        except BrokenPipeError:
+            pass  # it has just ended, and will be told so when it is reaped
 
     def _readable(self, mask: int) -> None:
         while self._open:

@@ -239,7 +239,7 @@ def run(directory: str, runtime: Runtime, ready: Callable[[], None]) -> None:
 
     def driver(path: str) -> Driver:
         if path not in drivers:
-            drivers[path] = Foreign(loop, reaper, janitor, f"{directory}/foreign", path, exited)
+            drivers[path] = Foreign(loop, reaper, janitor, f"{directory}/foreign/{len(drivers)}", path, exited)
         return drivers[path]
 
     forker = Forker(loop, records, driver, server.tell)
