@@ -59,13 +59,16 @@ class KeeperTasks:
         for name in sorted(os.listdir(self._directory)):
             if not name.isdigit():
                 continue
-            directory = f"{self._directory}/{name}"
-            keeper = await self._connect(int(name))
-            if keeper is None:
-                if not _has_tasks(directory):
-                    continue
-                keeper = await self._start(int(name))
-            await self._adopt(keeper)
+            try:
+                keeper = await self._connect(int(name))
+                if keeper is None:
+                    if not _has_tasks(f"{self._directory}/{name}"):
+                        continue
+                    keeper = await self._start(int(name))
+                await self._adopt(keeper)
+            except errors.Error as error:
+                # One keeper that cannot be talked to (of another version, perhaps) must not keep all others away.
+                print(f"sampand: the tasks of keeper {name} are out of reach: {error}", file=sys.stderr)
 
     async def close(self) -> None:
         """Let go of the keepers; tasks go on. A keeper without tasks is ended."""
@@ -208,9 +211,15 @@ class KeeperTasks:
         return task_exit(result["exit"])
 
     async def list(self) -> Sequence[TaskState]:
+        if self._recoveries:
+            await asyncio.wait(self._recoveries)
         states: list[TaskState] = []
         for keeper in list(self._keepers.values()):
-            result = await keeper.call("list")
+            try:
+                result = await keeper.call("list")
+            except errors.Unavailable:
+                # It has died just now: its successor, which is being started, knows its tasks.
+                return await self.list()
             for fields in result.get("exec_exits", ()):
                 self._tell_exit(task_exit(fields))
             states += [task_state(fields) for fields in result["tasks"]]

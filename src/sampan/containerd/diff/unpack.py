@@ -20,10 +20,11 @@ _CHUNK = 1 << 18
 
 @dataclass(slots=True)
 class Unpacked:
-    """`diff_id` is the digest of the uncompressed layer."""
+    """`diff_id` is the digest of the uncompressed layer, `size` its bytes."""
 
     diff_id: str
     applied: Applied
+    size: int = 0
 
 
 def unpack(source: Source, root: str, scratch: str, *, stacks: bool, userxattr: bool = False) -> Unpacked:
@@ -35,10 +36,12 @@ def unpack(source: Source, root: str, scratch: str, *, stacks: bool, userxattr: 
     hasher = digest.hasher()
     try:
         stream = decompressed(source)
+        size = 0
         while chunk := stream.read(_CHUNK):
+            size += len(chunk)
             hasher.update(chunk)
             writer.feed(chunk)
-        return Unpacked(f"sha256:{hasher.hexdigest()}", writer.finish())
+        return Unpacked(f"sha256:{hasher.hexdigest()}", writer.finish(), size)
     finally:
         writer.close()
 

@@ -1,0 +1,261 @@
+"""containerd.services.content.v1: blobs, and the streams that they are read and written through."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from google.protobuf import empty_pb2
+from grpclib import GRPCError, Status
+
+from sampan import errors
+from sampan.api.containerd.events import content_pb2 as told
+from sampan.api.containerd.services.content.v1 import content_pb2 as api
+from sampan.containerd import filters, leasing
+from sampan.containerd.content import BlobIngest, IngestStatus
+from sampan.containerd.grpc import fields
+from sampan.containerd.grpc.publishing import publish
+from sampan.containerd.grpc.server import Call
+from sampan.containerd.metadata import now
+from sampan.containerd.services import ContentInfo
+from sampan.containerd.stores import Stores, StoreTable
+from sampan.oci import digest as digests
+
+_PIECE = 1 << 20
+# So many blobs go into one message of a listing.
+_BATCH = 100
+
+
+class ContentService:
+    descriptor = api.DESCRIPTOR.services_by_name["Content"]
+
+    def __init__(self, table: StoreTable) -> None:
+        self._table = table
+        # What a writer said that its blob will be, by namespace and ref: kept for those who ask for the status.
+        self._promises: dict[tuple[str, str], tuple[int, str]] = {}
+
+    async def info(self, call: Call, request: api.InfoRequest) -> api.InfoResponse:
+        digests.validate(request.digest)
+        return api.InfoResponse(info=_info(self._table.of(call.namespace).content.info(request.digest)))
+
+    async def update(self, call: Call, request: api.UpdateRequest) -> api.UpdateResponse:
+        content = self._table.of(call.namespace).content
+        digest = digests.validate(request.info.digest)
+        given = fields.checked_labels(request.info.labels)
+        with self._table.metadata.transaction(durable=True):
+            stored = content.info(digest).labels
+            wanted = fields.masked_labels(stored, given, request.update_mask, f'content info "{digest}"')
+            changed = content.label(digest, {**dict.fromkeys(stored, ""), **wanted})
+        self._table.changed(call.namespace, removed=True)
+        return api.UpdateResponse(info=_info(changed))
+
+    async def list(self, call: Call, request: api.ListContentRequest) -> AsyncIterator[api.ListContentResponse]:
+        wanted = filters.parse(request.filters)
+        messages = [_info(one) for one in self._table.of(call.namespace).content.walk() if wanted.matches(_fields(one))]
+        for start in range(0, len(messages), _BATCH):
+            yield api.ListContentResponse(info=messages[start : start + _BATCH])
+
+    async def delete(self, call: Call, request: api.DeleteContentRequest) -> empty_pb2.Empty:
+        self._table.of(call.namespace).content.delete(digests.validate(request.digest))
+        self._table.changed(call.namespace, removed=True)
+        publish(self._table.events, call.namespace, "/content/delete", told.ContentDelete(digest=request.digest))
+        return empty_pb2.Empty()
+
+    async def read(self, call: Call, request: api.ReadContentRequest) -> AsyncIterator[api.ReadContentResponse]:
+        content = self._table.of(call.namespace).content
+        info = content.info(digests.validate(request.digest))
+        offset = request.offset
+        if offset < 0 or offset > info.size:
+            raise GRPCError(Status.OUT_OF_RANGE, f"read past object length {info.size} bytes")
+        end = info.size if request.size <= 0 else min(info.size, offset + request.size)
+        with content.open(request.digest) as file:
+            while offset < end:
+                data = os.pread(file.fileno(), min(_PIECE, end - offset), offset)
+                if not data:
+                    raise errors.DataLoss(f"content {request.digest}: shorter than {info.size} bytes")
+                yield api.ReadContentResponse(offset=offset, data=data)
+                offset += len(data)
+
+    async def status(self, call: Call, request: api.StatusRequest) -> api.StatusResponse:
+        for one in self._table.of(call.namespace).content.statuses():
+            if one.ref == request.ref:
+                return api.StatusResponse(status=self._status(call, one))
+        raise errors.NotFound(f'ingest ref "{request.ref}": not found')
+
+    async def list_statuses(self, call: Call, request: api.ListStatusesRequest) -> api.ListStatusesResponse:
+        wanted = filters.parse(request.filters)
+
+        def matches(status: IngestStatus) -> bool:
+            return wanted.matches(lambda path: status.ref if path[0] == "ref" else None)
+
+        found = self._table.of(call.namespace).content.statuses()
+        return api.ListStatusesResponse(statuses=[self._status(call, one) for one in found if matches(one)])
+
+    async def abort(self, call: Call, request: api.AbortRequest) -> empty_pb2.Empty:
+        self._table.of(call.namespace).content.abort(request.ref)
+        self._promises.pop((call.namespace, request.ref), None)
+        return empty_pb2.Empty()
+
+    async def write(
+        self, call: Call, requests: AsyncIterator[api.WriteContentRequest]
+    ) -> AsyncIterator[api.WriteContentResponse]:
+        writing: Writing | None = None
+        try:
+            async for request in requests:
+                if writing is None:
+                    writing = await self._open(call, request)
+                elif request.ref and request.ref != writing.ref:
+                    raise errors.InvalidArgument("cannot change the reference of a write: invalid argument")
+                writing.promise(request)
+                self._promises[call.namespace, writing.ref] = (writing.total, writing.expected)
+                if request.action == api.STAT:
+                    yield writing.answer(request)
+                    continue
+                writing.write(request)
+                if request.action == api.COMMIT:
+                    await self._commit(call, writing, request)
+                yield writing.answer(request)
+        finally:
+            if writing is not None:
+                writing.close()
+
+    async def _open(self, call: Call, request: api.WriteContentRequest) -> Writing:
+        stores = self._table.of(call.namespace)
+        if not request.ref:
+            raise errors.InvalidArgument("first message must have a reference: invalid argument")
+        shared = 0
+        if request.expected:
+            digests.validate(request.expected)
+            if stores.content.has(request.expected):
+                raise errors.AlreadyExists(f"content {request.expected}: already exists")
+            shared = stores.content.size_elsewhere(request.expected) or 0
+        if call.lease:
+            stores.leases.add(call.lease, leasing.INGESTS, request.ref)
+        self._table.changed(call.namespace)
+        if shared:
+            return Writing(stores, request.ref, None, shared)
+        # What an earlier writer left is hashed again, which takes time for a large blob.
+        return Writing(stores, request.ref, await asyncio.to_thread(stores.content.writer, request.ref), 0)
+
+    async def _commit(self, call: Call, writing: Writing, request: api.WriteContentRequest) -> None:
+        stores = self._table.of(call.namespace)
+        labels = fields.checked_labels(request.labels)
+        if call.lease:
+            # Before the blob has its name: no collection may find it without the lease.
+            stores.leases.add(call.lease, leasing.CONTENT, writing.digest())
+            stores.leases.remove(call.lease, leasing.INGESTS, writing.ref)
+        try:
+            await asyncio.to_thread(writing.commit, labels)
+        except errors.DataLoss as error:
+            raise errors.Conflict(str(error)) from error
+        finally:
+            self._promises.pop((call.namespace, writing.ref), None)
+        payload = told.ContentCreate(digest=writing.digest(), size=writing.offset)
+        publish(self._table.events, call.namespace, "/content/create", payload)
+
+    def _status(self, call: Call, one: IngestStatus) -> api.Status:
+        total, expected = self._promises.get((call.namespace, one.ref), (0, ""))
+        return api.Status(
+            started_at=fields.timestamp(one.started_at),
+            updated_at=fields.timestamp(one.updated_at),
+            ref=one.ref,
+            offset=one.offset,
+            total=total,
+            expected=expected,
+        )
+
+
+class Writing:
+    """One Write stream's blob: an ingest, or (`ingest` None) a blob of `size` bytes that another namespace has, of
+    which no byte needs to come."""
+
+    def __init__(self, stores: Stores, ref: str, ingest: BlobIngest | None, size: int) -> None:
+        self.ref = ref
+        self.total = 0
+        self.expected = ""
+        self._content = stores.content
+        self._ingest = ingest
+        self._size = size
+        self._started = now()
+        self._updated = self._started
+        self._committed = ""
+
+    @property
+    def offset(self) -> int:
+        return self._size if self._ingest is None else self._ingest.offset
+
+    def promise(self, request: api.WriteContentRequest) -> None:
+        """What the client says about the whole, in any message."""
+        if request.total > 0:
+            self.total = request.total
+        if request.expected:
+            self.expected = digests.validate(request.expected)
+
+    def digest(self) -> str:
+        """Of the bytes so far."""
+        if self._committed:
+            return self._committed
+        return self.expected if self._ingest is None else self._ingest.digest()
+
+    def write(self, request: api.WriteContentRequest) -> None:
+        """OUT_OF_RANGE for bytes that do not follow those that are there; from 0 begins anew."""
+        if request.offset > 0 and request.offset != self.offset:
+            raise GRPCError(Status.OUT_OF_RANGE, f"write @{request.offset} must occur at current offset {self.offset}")
+        if self._ingest is None:
+            if request.data:
+                raise errors.Conflict(f"content {self.expected} needs no data: failed precondition")
+            return
+        if request.offset == 0 and self._ingest.offset > 0:
+            self._ingest.truncate()
+        if request.data:
+            self._ingest.write(request.data)
+            self._updated = now()
+
+    def commit(self, labels: dict[str, str]) -> None:
+        """In a thread. AlreadyExists; DataLoss when size or digest differ from the promise."""
+        if self._ingest is None:
+            if self.total and self.total != self._size:
+                raise errors.DataLoss(
+                    f"unexpected commit size {self._size}, expected {self.total}: failed precondition"
+                )
+            self._content.adopt(self.expected, labels)
+            self._committed = self.expected
+            return
+        self._committed = self._ingest.commit(self.total or None, self.expected or None, labels)
+
+    def answer(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
+        return api.WriteContentResponse(
+            action=request.action,
+            started_at=fields.timestamp(self._started),
+            updated_at=fields.timestamp(self._updated),
+            offset=self.offset,
+            total=self.total,
+            digest=self.digest() if request.action != api.WRITE else "",
+        )
+
+    def close(self) -> None:
+        if self._ingest is not None:
+            self._ingest.close()
+
+
+def _fields(info: ContentInfo) -> filters.Fields:
+    def value(path: Sequence[str]) -> str | None:
+        if path[0] == "digest":
+            return info.digest
+        if path[0] == "size":
+            return str(info.size)
+        return filters.labels(path[1:], info.labels) if path[0] == "labels" else None
+
+    return value
+
+
+def _info(info: ContentInfo) -> Any:
+    return api.Info(
+        digest=info.digest,
+        size=info.size,
+        created_at=fields.timestamp(info.created_at),
+        updated_at=fields.timestamp(info.updated_at),
+        labels=dict(info.labels),
+    )

@@ -1,0 +1,217 @@
+"""The gRPC server: every service of our .proto files on one unix socket.
+
+A service is a class with `descriptor` and one coroutine method for each RPC it offers, named as the RPC in snake case:
+
+    unary             async def get(self, call, request) -> response
+    server streaming  def list(self, call, request) -> AsyncIterator[response]
+    both streaming    def write(self, call, requests) -> AsyncIterator[response]
+
+An RPC of the descriptor without such a method is answered Unimplemented with its name. `call` says for which
+containerd namespace and under which lease. Errors of the kinds become status codes in errors.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf import message_factory
+from grpclib import GRPCError, Status
+from grpclib.config import Configuration
+from grpclib.const import Cardinality, Handler
+from grpclib.server import Server, Stream
+
+from sampan import errors
+from sampan.containerd import identifiers
+from sampan.containerd.grpc.errors import grpc_error
+
+log = logging.getLogger("sampan.containerd.grpc")
+
+# As many bytes may be on their way in one stream and in all of a connection: several messages of a blob's 1 MiB.
+_STREAM_WINDOW, _CONNECTION_WINDOW = 4 << 20, 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request's headers say. `lease` is "" for none."""
+
+    header_namespace: str
+    lease: str
+
+    @property
+    def namespace(self) -> str:
+        """Conflict when the client named none; InvalidArgument."""
+        if not self.header_namespace:
+            raise errors.Conflict("namespace is required: failed precondition")
+        return identifiers.validate(self.header_namespace)
+
+
+class Service(Protocol):
+    descriptor: Any
+
+
+class Bound:
+    """One service as grpclib wants it."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def __mapping__(self) -> Mapping[str, Handler]:
+        descriptor = self._service.descriptor
+        return {
+            f"/{descriptor.full_name}/{method.name}": Handler(
+                self._handler(method),
+                Cardinality[_CARDINALITY[method.client_streaming, method.server_streaming]],
+                message_factory.GetMessageClass(method.input_type),
+                message_factory.GetMessageClass(method.output_type),
+            )
+            for method in descriptor.methods
+        }
+
+    def _handler(self, method: Any) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+        name = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", method.name).lower()
+        offered = getattr(self._service, name, None)
+        if offered is None:
+            return _refuse(f"{method.containing_service.full_name}/{method.name}")
+        if method.client_streaming:
+            return _guarded(_both_streaming(offered))
+        return _guarded(_server_streaming(offered) if method.server_streaming else _unary(offered))
+
+
+_CARDINALITY = {
+    (False, False): "UNARY_UNARY",
+    (False, True): "UNARY_STREAM",
+    (True, False): "STREAM_UNARY",
+    (True, True): "STREAM_STREAM",
+}
+
+
+def _call(stream: Stream[Any, Any]) -> Call:
+    headers: Any = stream.metadata or {}
+    return Call(str(headers.get("containerd-namespace", "")), str(headers.get("containerd-lease", "")))
+
+
+def _unary(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+    async def handle(stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        await stream.send_message(await method(_call(stream), request))
+
+    return handle
+
+
+def _server_streaming(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+    async def handle(stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        # Subscribers wait for the headers before they go on: nothing may have happened yet to send.
+        async with aclosing(method(_call(stream), request)) as answers:
+            await stream.send_initial_metadata()
+            async for answer in answers:
+                await stream.send_message(answer)
+
+    return handle
+
+
+def _both_streaming(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+    async def requests(stream: Stream[Any, Any]) -> AsyncIterator[Any]:
+        while (request := await stream.recv_message()) is not None:
+            yield request
+
+    async def handle(stream: Stream[Any, Any]) -> None:
+        async with aclosing(method(_call(stream), requests(stream))) as answers:
+            async for answer in answers:
+                await stream.send_message(answer)
+
+    return handle
+
+
+def _refuse(name: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+    async def handle(stream: Stream[Any, Any]) -> None:
+        raise GRPCError(Status.UNIMPLEMENTED, f"{name}: not implemented")
+
+    return handle
+
+
+def _guarded(
+    handle: Callable[[Stream[Any, Any]], Awaitable[None]],
+) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+    async def guarded(stream: Stream[Any, Any]) -> None:
+        try:
+            await handle(stream)
+        except GRPCError:
+            raise
+        except Exception as error:
+            status = grpc_error(error)
+            if status is None:
+                raise
+            raise status from error
+
+    return guarded
+
+
+class GrpcServer:
+    """Serving on `address` until `close`. Made by `listen`."""
+
+    def __init__(self, server: Server, address: str, closing: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
+        self.address = address
+        self._server = server
+        self._closing = list(closing)
+
+    async def close(self) -> None:
+        """Stop listening, end running calls (a subscription never ends by itself), remove the socket."""
+        self._server.close()
+        try:
+            os.unlink(self.address)
+        except FileNotFoundError:
+            pass  # somebody tidied up before us
+        await self._server.wait_closed()
+        for close in self._closing:
+            await close()
+
+
+async def listen(
+    services: Iterable[Service],
+    address: str,
+    *,
+    mode: int = 0o660,
+    closing: Iterable[Callable[[], Awaitable[None]]] = (),
+) -> GrpcServer:
+    """Serve `services` on the unix socket `address`, replacing one that nobody listens on any more.
+
+    Unavailable when somebody does."""
+    path = address.removeprefix("unix://")
+    os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+    _free(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    listener.bind(path)
+    os.chmod(path, mode)
+    listener.listen(128)
+    listener.setblocking(False)
+    config = Configuration(
+        http2_stream_window_size=_STREAM_WINDOW,
+        http2_connection_window_size=_CONNECTION_WINDOW,
+        _http2_max_pings_without_data=0,
+    )
+    server = Server([Bound(service) for service in services], config=config)
+    # grpclib knows unix sockets by path alone; with the socket made here it never stands with another mode.
+    server._server = await asyncio.get_running_loop().create_unix_server(server._protocol_factory, sock=listener)
+    server._server_closed_fut = asyncio.get_running_loop().create_future()
+    return GrpcServer(server, path, closing)
+
+
+def _free(path: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except FileNotFoundError:
+            return
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise errors.Unavailable(f'"{path}" is in use by another process')
