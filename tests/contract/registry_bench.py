@@ -41,7 +41,7 @@ class FakeRegistry:
     ) -> AsyncIterator[FakeRegistry]:
         application = web.Application(client_max_size=1 << 30)
         application.router.add_route("*", "/{tail:.*}", self.answer)
-        runner = web.AppRunner(application, handle_signals=False)
+        runner = web.AppRunner(application, handle_signals=False, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, address, 0, ssl_context=context)
         await site.start()

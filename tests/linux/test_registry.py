@@ -44,6 +44,11 @@ def run(tmp_path):
     return go
 
 
+def refusing(status: int, code: str, message: str):
+    """A hook that answers everything but the ping so."""
+    return lambda request: None if request.path == "/v2/" else error(status, code, message)
+
+
 def du(path: Path) -> int:
     return sum(p.lstat().st_blocks for p in path.rglob("*") if not p.name.startswith("core.db"))
 
@@ -74,11 +79,16 @@ def test_progress_is_told_in_dockers_words_and_order(run):
         digest = registry.add("x", one)
         await puller.pull(f"{registry.host}/x")
         assert puller.progress[0].id == "latest"
-        assert puller.progress[0].status == f"Pulling from {registry.host}/x"
+        assert puller.progress[0].status == "Pulling from x"
         for blob in one.layers:
             assert puller.statuses(short(blob.digest)) == [
-                "Pulling fs layer", "Downloading", "Verifying Checksum", "Download complete", "Extracting", "Pull complete",
-            ]  # fmt: skip
+                "Pulling fs layer",
+                "Downloading",
+                "Verifying Checksum",
+                "Download complete",
+                "Extracting",
+                "Pull complete",
+            ]
         assert puller.lines() == [f"Digest: {digest}", f"Status: Downloaded newer image for {registry.host}/x:latest"]
         await puller.pull(f"{registry.host}/x")
         assert [puller.statuses(short(blob.digest)) for blob in one.layers] == [["Already exists"]] * 2
@@ -150,17 +160,13 @@ def test_failures_are_told_in_dockers_words(run):
         missing = "sha256:" + "0" * 64
         with pytest.raises(errors.NotFound, match=f"manifest for {registry.host}/x@{missing} not found"):
             await puller.pull(f"{registry.host}/x@{missing}")
-        registry.hook = lambda r: (
-            None if r.path == "/v2/" else error(404, "NAME_UNKNOWN", "repository name not known to registry")
-        )
+        registry.hook = refusing(404, "NAME_UNKNOWN", "repository name not known to registry")
         with pytest.raises(errors.NotFound) as failed:
             await puller.pull(f"{registry.host}/y")
         assert str(failed.value) == (
             f"repository {registry.host}/y not found: name unknown: repository name not known to registry"
         )
-        registry.hook = lambda r: (
-            None if r.path == "/v2/" else error(403, "DENIED", "requested access to the resource is denied")
-        )
+        registry.hook = refusing(403, "DENIED", "requested access to the resource is denied")
         with pytest.raises(errors.NotFound) as failed:
             await puller.pull(f"{registry.host}/y")
         assert str(failed.value) == (
@@ -183,10 +189,9 @@ def test_an_unreachable_registry_is_told_as_go_tells_it(run):
         assert str(failed.value) == (
             f'Get "http://127.0.0.1:{port}/v2/": dial tcp 127.0.0.1:{port}: connect: connection refused'
         )
-        with pytest.raises(
-            errors.Unavailable, match=r'Get "https://no\.invalid/v2/": dial tcp: lookup no\.invalid: no such host'
-        ):
+        with pytest.raises(errors.Unavailable) as failed:
             await puller.pull("no.invalid/x")
+        assert str(failed.value) == 'Get "https://no.invalid/v2/": dial tcp: lookup no.invalid: no such host'
 
     run(body)
 
@@ -198,9 +203,7 @@ def test_plain_http_is_not_spoken_to_a_name_that_is_not_listed(run):
         registry.add("x", image(10))
         port = registry.host.partition(":")[2]
         registry.requests.clear()
-        with pytest.raises(
-            errors.Unavailable, match="http: server gave HTTP response to HTTPS client|connection refused|no such host"
-        ):
+        with pytest.raises(errors.Unavailable, match=r"HTTP response to HTTPS client|refused|no such host"):
             await puller.pull(f"{socket.gethostname().lower()}.localdomain:{port}/x")
         assert registry.requests == []
 
@@ -793,7 +796,9 @@ class TestTls:
         directory.mkdir(parents=True)
         shutil.copy(cert, directory / "client.cert")
         settings = RegistrySettings(certs_directory=str(tmp_path / "certs.d"))
-        with pytest.raises(errors.InvalidArgument, match="missing key client.key for client certificate client.cert"):
+        with pytest.raises(
+            errors.InvalidArgument, match=r"missing key client\.key for client certificate client\.cert"
+        ):
             tls_context(settings, "r:1")
         shutil.copy(cert + ".key", directory / "client.key")
         tls_context(settings, "r:1")
