@@ -99,6 +99,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     from sampan.engine.images.catalog import Catalog
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
+    from sampan.engine.machine import lacking
     from sampan.engine.system import System
     from sampan.engine.volumes.local import LocalVolumes
 
@@ -144,7 +145,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
                 containers=usage,
                 events=events,
                 driver=core.snapshots.name,
-                degraded=degraded,
+                degraded=(*degraded, *lacking(room.facts.capabilities)),
                 disk=disk_usage.sources(images, room, volumes, usage),
             ),
         )

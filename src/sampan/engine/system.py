@@ -13,85 +13,17 @@ import shutil
 import sys
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sampan import VERSION
 from sampan.api.docker import system as documents
-from sampan.engine import timestamps
+from sampan.engine import machine, timestamps
 from sampan.engine.services import ContainerUsage
 from sampan.engine.settings import FOUND_BY_NAME, Settings
 
 INDEX = "https://index.docker.io/v1/"
 API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
-CGROUPS = "/sys/fs/cgroup"
-
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-
-@dataclass(frozen=True, slots=True)
-class Controllers:
-    """Which resource controls this host's cgroups offer. `version` is "1" or "2"."""
-
-    version: str
-    memory: bool
-    swap: bool
-    cpu_quota: bool
-    cpu_shares: bool
-    cpuset: bool
-    pids: bool
-    oom_kill_disable: bool
-
-
-def controllers(root: str = CGROUPS) -> Controllers:
-    """Looked up by the files the controllers would have (cgroup-v1/, cgroup-v2.rst of the kernel)."""
-    if os.path.exists(f"{root}/cgroup.controllers"):
-        have = set(_read(f"{root}/cgroup.controllers").split())
-        swap = "memory" in have and os.path.exists("/proc/swaps")
-        return Controllers("2", "memory" in have, swap, "cpu" in have, "cpu" in have, "cpuset" in have,
-                           "pids" in have, False)  # fmt: skip
-
-    def exists(*names: str) -> bool:
-        return all(os.path.exists(f"{root}/{name}") for name in names)
-
-    return Controllers(
-        version="1",
-        memory=exists("memory/memory.limit_in_bytes"),
-        swap=exists("memory/memory.memsw.limit_in_bytes"),
-        # The root group has no quota of its own; its accounting file says the controller is there.
-        cpu_quota=exists("cpu/cpu.stat") or exists("cpu,cpuacct/cpu.stat"),
-        cpu_shares=exists("cpu/cpu.shares") or exists("cpu,cpuacct/cpu.shares"),
-        cpuset=exists("cpuset/cpuset.cpus"),
-        pids=exists("pids/cgroup.procs"),
-        oom_kill_disable=exists("memory/memory.oom_control"),
-    )
-
-
-def warnings(found: Controllers, forwarding: bool, hosts: Sequence[str], degraded: Sequence[str] = ()) -> list[str]:
-    """Docker's lines for what is missing, in its order."""
-    lines = []
-    for missing, name in (
-        (not found.memory, "memory limit"),
-        (not found.swap, "swap limit"),
-        (not found.cpu_quota, "cpu cfs quota"),
-        (not found.cpu_quota, "cpu cfs period"),
-        (not found.cpu_shares, "cpu shares"),
-        (not found.cpuset, "cpuset"),
-        (not found.pids, "pids limit"),
-    ):
-        if missing:
-            lines.append(f"WARNING: No {name} support")
-    if not forwarding:
-        lines.append("WARNING: IPv4 forwarding is disabled")
-    lines += [f"WARNING: {text}" for text in degraded]
-    for host in hosts:
-        if host.startswith("tcp://"):
-            lines.append(
-                f"WARNING: API is accessible on http://{host.removeprefix('tcp://')} without encryption.\n"
-                "         Access to the remote API is equivalent to root access on the host."
-            )
-    return lines
 
 
 class Counted(Protocol):
@@ -131,7 +63,7 @@ class System:
     def version(self) -> documents.Version:
         kernel = os.uname().release
         python = platform.python_version()
-        arch = architecture()
+        arch = machine.architecture()
         details = {
             "ApiVersion": API_VERSION,
             "Arch": arch,
@@ -163,9 +95,9 @@ class System:
         )
 
     def info(self) -> documents.Info:
-        found = controllers()
-        forwarding = _read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
-        lines = warnings(found, forwarding, self._settings.hosts, self._degraded)
+        found = machine.controllers()
+        forwarding = machine.read("/proc/sys/net/ipv4/ip_forward").strip() == "1"
+        lines = machine.warnings(found, forwarding, self._settings.hosts, self._degraded)
         info = documents.Info(
             **self._counted(),
             **_configured(self._settings),
@@ -173,7 +105,7 @@ class System:
             **_machine(),
             ID=self.id,
             Driver=self._driver,
-            DriverStatus=[["Backing Filesystem", backing_filesystem(self._settings.root)]],
+            DriverStatus=[["Backing Filesystem", machine.backing_filesystem(self._settings.root)]],
             Plugins=documents.Plugins(
                 Volume=["local"], Network=["bridge", "host", "null"], Authorization=None, Log=list(self._log_drivers)
             ),
@@ -188,7 +120,7 @@ class System:
             ContainerdCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             RuncCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             InitCommit=documents.Commit(ID=VERSION, Expected=VERSION),
-            SecurityOptions=security_options(),
+            SecurityOptions=machine.security_options(),
             CDISpecDirs=[],
             Warnings=lines or None,
         )
@@ -249,7 +181,7 @@ def _configured(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _controlled(found: Controllers) -> dict[str, Any]:
+def _controlled(found: machine.Controllers) -> dict[str, Any]:
     """The members of Info that say which limits this host can set."""
     return {
         "CgroupVersion": found.version,
@@ -266,7 +198,7 @@ def _controlled(found: Controllers) -> dict[str, Any]:
 
 def _machine() -> dict[str, Any]:
     """The members of Info about the machine."""
-    release, host = os_release(), os.uname()
+    release, host = machine.os_release(), os.uname()
     return {
         "KernelVersion": host.release,
         "OperatingSystem": release.get("PRETTY_NAME", "Linux"),
@@ -282,29 +214,13 @@ def _machine() -> dict[str, Any]:
 def engine_id(root: str) -> str:
     """The id that this engine keeps for life, in <root>/engine-id as dockerd 23 and later."""
     path = f"{root}/engine-id"
-    known = _read(path).strip()
+    known = machine.read(path).strip()
     if known:
         return known
     fresh = str(uuid.uuid4())
     with open(path, "w", encoding="ascii") as file:
         file.write(fresh)
     return fresh
-
-
-def architecture() -> str:
-    """GOARCH of this machine."""
-    machine = os.uname().machine
-    return _ARCHITECTURES.get(machine, machine)
-
-
-def os_release(paths: Sequence[str] = ("/etc/os-release", "/usr/lib/os-release")) -> dict[str, str]:
-    """os-release(5) as a mapping."""
-    for path in paths:
-        lines = _read(path).splitlines()
-        if lines:
-            pairs = (line.partition("=") for line in lines if "=" in line and not line.startswith("#"))
-            return {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
-    return {}
 
 
 def runtimes(settings: Settings) -> dict[str, documents.Runtime]:
@@ -314,15 +230,6 @@ def runtimes(settings: Settings) -> dict[str, documents.Runtime]:
             found[name] = documents.Runtime(path=name)
     found.update({name: documents.Runtime(path=path) for name, path in settings.runtimes.items()})
     return found
-
-
-def security_options() -> list[str]:
-    options = []
-    if "\nSeccomp:" in _read("/proc/self/status"):
-        options.append("name=seccomp,profile=builtin")
-    if os.path.exists("/proc/self/ns/cgroup"):
-        options.append("name=cgroupns")
-    return options
 
 
 def registry_config(settings: Settings) -> documents.RegistryConfig:
@@ -339,19 +246,6 @@ def registry_config(settings: Settings) -> documents.RegistryConfig:
     return documents.RegistryConfig(IndexConfigs=hosts, InsecureRegistryCIDRs=ranges, Mirrors=mirrors)
 
 
-def backing_filesystem(path: str) -> str:
-    """The type of the file system that holds `path`, in Docker's names, from /proc/self/mountinfo."""
-    best, kind = "", "unknown"
-    resolved = os.path.realpath(path)
-    for line in _read("/proc/self/mountinfo").splitlines():
-        fields = line.split()
-        point = fields[4]
-        inside = resolved == point or resolved.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, fields[fields.index("-") + 1]
-    return {"ext4": "extfs", "ext3": "extfs", "ext2": "extfs", "overlay": "overlayfs"}.get(kind, kind)
-
-
 def _environment(name: str) -> str:
     """A proxy setting, its password masked as dockerd does."""
     value = os.environ.get(name) or os.environ.get(name.lower(), "")
@@ -366,11 +260,3 @@ def _tasks() -> int:
         return len(asyncio.all_tasks())
     except RuntimeError:
         return len(sys._current_frames())
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read()
-    except OSError:
-        return ""
