@@ -253,8 +253,8 @@ async def relay(
             waits.add(feeding)
         while True:
             done, waits = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if feeding in done and _detached(feeding):
-                return True
+            if feeding in done and (left := _left(feeding)) is not None:
+                return left
             if lost in done or (ended in done and (outputs or feeding not in waits)):
                 return False
             if not outputs and feeding in done:
@@ -268,8 +268,11 @@ async def relay(
         streams.close()
 
 
-def _detached(feeding: asyncio.Future[bool]) -> bool:
-    return not feeding.cancelled() and feeding.exception() is None and feeding.result()
+def _left(feeding: asyncio.Future[bool | None]) -> bool | None:
+    """What the end of the input means: True, over by the detach keys; False, over; None, the session goes on."""
+    if feeding.cancelled() or feeding.exception() is not None:
+        return None
+    return feeding.result()
 
 
 def _outputs(connection: Connection, streams: Streams) -> list[Output]:
@@ -298,20 +301,24 @@ async def _feed(
     streams: Streams,
     keys: DetachKeys | None,
     close_stdin: Callable[[], Awaitable[None]],
-) -> bool:
-    """The input's whole life; True when it ended by the detach keys."""
+) -> bool | None:
+    """The input's whole life; what its end means is said in `_left`."""
     if streams.stdin is None:
-        return False
+        return None
     # Shielded: the fd that may still come must be closed by somebody (streams.close).
     fd = await asyncio.shield(streams.stdin)
     streams.stdin = None
     if fd is None:
-        return False
+        return None
     pump = Input(fd, connection, keys if streams.tty else None)
     try:
         await pump.done.wait()
     finally:
         pump.close()
-    if not pump.detached and streams.stdin_once and not streams.tty:
-        await close_stdin()
-    return pump.detached
+    if pump.detached:
+        return True
+    if streams.tty or not streams.stdin_once:
+        # The container keeps its input for the next client; this one has said all it had to say.
+        return False
+    await close_stdin()
+    return None
