@@ -43,7 +43,8 @@ def parse(text: str, name: str) -> Any:
         start = len(text) - len(text.lstrip(_BLANKS))
         try:
             value, end = _scan(text, start)
-        except (ValueError, StopIteration, RecursionError):
+        except (ValueError, StopIteration, RecursionError, SystemError):
+            # SystemError, because the scanner's own exception class lives in the package that is not imported.
             end = -1
         if end >= 0 and not text[end:].strip(_BLANKS):
             return value

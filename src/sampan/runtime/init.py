@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(steps: list[Step], perform: dict[str, Perform], init: Situation, keep: list[int]) -> NoReturn:
-    """Perform `steps` by the functions of `steps.resolve`; the descriptors in `keep` (channel, what steps use) stay open."""
+    """Perform `steps` by the functions of `steps.resolve`; `keep` are descriptors to leave open."""
     proceeded = False
     cause = ""
     try:

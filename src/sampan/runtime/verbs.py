@@ -147,7 +147,7 @@ def _list(values: dict[str, Any], rest: list[str], options: Options) -> int:
     if values["quiet"]:
         out("".join(f"{one['id']}\n" for one in found))
     elif values["format"] == "json":
-        out(document.text_of(found or None))
+        out(document.text_of(found or None) + "\n")
     else:
         out(list.table(found))
     return 0
@@ -174,7 +174,7 @@ def _ps(values: dict[str, Any], rest: list[str], options: Options) -> int:
         raise errors.InvalidArgument("invalid format option")
     found = state.load(options.root, rest[0])
     if values["format"] == "json":
-        out(document.text_of(ps.pids(found)))
+        out(document.text_of(ps.pids(found)) + "\n")
     else:
         out(ps.table(found, rest[1:]))
     return 0
