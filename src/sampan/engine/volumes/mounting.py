@@ -79,7 +79,7 @@ def mount(target: str, options: Mapping[str, str]) -> None:
             # A bind mount takes its other flags only in a second call (mount(2), "Remounting").
             syscalls.mount(device, target, kind, flags | abi.MS_REMOUNT, data)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = os.strerror(error.errno or 0).lower()
         raise Error(
             f"error while mounting volume '{target}': failed to mount local volume: mount {device}:{target}"
             + (f", flags: {flags:#x}" if flags else "")

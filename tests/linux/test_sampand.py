@@ -1,0 +1,142 @@
+"""The daemon as a process: pidfile, sockets, signals, a second one, broken starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.root
+
+
+class Daemon:
+    """sampand without bridge and firewall: nothing outside of its own directories."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.directory = directory
+        self.socket = str(directory / "s")
+        roots = ["--root", f"{directory}/root", "--state", f"{directory}/state"]
+        network = ["--bridge", "none", "--iptables=false", "--ip-forward=false"]
+        self.log = directory / f"log-{len(list(directory.glob('log-*')))}"
+        with open(self.log, "w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "sampan.engine", "-H", f"unix://{self.socket}", *roots, *network, *arguments],
+                stderr=log,
+            )
+
+    @property
+    def pidfile(self) -> Path:
+        return self.directory / "state" / "sampand.pid"
+
+    def ask(self, path: str) -> tuple[int, bytes]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(self.socket)
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split()[1]), body
+
+    def answers(self) -> bool:
+        try:
+            return self.ask("/_ping")[0] == 200
+        except OSError:
+            return False
+
+    def up(self) -> Daemon:
+        until = time.monotonic() + 30
+        while not self.answers():
+            assert self.process.poll() is None, self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.02)
+        return self
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(tmp_path).up()
+    yield made
+    if made.process.poll() is None:
+        made.end()
+
+
+def test_it_serves_with_a_pidfile_and_goes_without_a_trace_in_state(daemon: Daemon) -> None:
+    assert daemon.pidfile.read_text() == str(daemon.process.pid)
+    assert stat.S_IMODE(os.stat(daemon.socket).st_mode) == 0o660
+    assert daemon.end() == 0
+    assert not daemon.pidfile.exists()
+    assert not os.path.exists(daemon.socket)
+    assert "Traceback" not in daemon.log.read_text()
+
+
+def test_a_second_one_is_refused_and_the_first_goes_on(daemon: Daemon) -> None:
+    second = Daemon(daemon.directory)
+    assert second.process.wait(30) == 1
+    assert second.log.read_text() == (
+        f"failed to start daemon: ensure sampand is not running or delete {daemon.pidfile}: "
+        f"process with PID {daemon.process.pid} is still running\n"
+    )
+    assert daemon.answers()
+    assert daemon.pidfile.exists()
+
+
+def test_after_a_kill_the_next_start_takes_over_pidfile_and_socket(daemon: Daemon) -> None:
+    identity = json.loads(daemon.ask("/info")[1])["ID"]
+    daemon.end(signal.SIGKILL)
+    assert daemon.pidfile.exists()
+    again = Daemon(daemon.directory).up()
+    assert again.pidfile.read_text() == str(again.process.pid)
+    assert json.loads(again.ask("/info")[1])["ID"] == identity
+    assert again.end() == 0
+
+
+def test_a_stop_does_not_wait_for_a_client_that_listens_to_events(daemon: Daemon) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.connect(daemon.socket)
+        listener.sendall(b"GET /events HTTP/1.1\r\nHost: d\r\n\r\n")
+        assert listener.recv(4096).startswith(b"HTTP/1.1 200")
+        began = time.monotonic()
+        assert daemon.end() == 0
+        assert time.monotonic() - began < 10
+
+
+def test_two_addresses_are_served_at_once(tmp_path: Path) -> None:
+    made = Daemon(tmp_path, "-H", "tcp://127.0.0.1:0").up()
+    line = next(line for line in made.log.read_text().splitlines() if "tcp://" in line)
+    port = int(line.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.0 200")
+    assert made.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["-H", "ftp://x"], "invalid protocol address: ftp://x"),
+        (["-H", "tcp://203.0.113.1:1"], "can't create tcp socket 203.0.113.1:1"),
+        (["--storage-driver", "zfs"], 'unknown snapshotter "zfs"'),
+        (["--log-level", "loud"], "invalid logging level: loud"),
+        (["--config-file", "/no/such/file"], "no such file or directory"),
+    ],
+)
+def test_a_start_that_cannot_be_is_one_line_and_status_1(tmp_path: Path, arguments: list[str], text: str) -> None:
+    failed = Daemon(tmp_path, *arguments)
+    assert failed.process.wait(30) == 1
+    log = failed.log.read_text()
+    assert text in log
+    assert "Traceback" not in log
+    assert not failed.pidfile.exists()
+    assert not os.path.exists(failed.socket)
