@@ -103,14 +103,16 @@ def _text(document: Mapping[str, Any], key: str, required: bool = False) -> str:
 
 
 def _mapping(document: Mapping[str, Any], key: str) -> dict[str, str]:
-    value = document.get(key) or {}
+    value = document.get(key)
+    value = {} if value is None else value
     if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
         raise errors.InvalidArgument(f'invalid "{key}" in image document')
     return value
 
 
 def _list(document: Mapping[str, Any], key: str) -> list[Any]:
-    value = document.get(key) or []
+    value = document.get(key)
+    value = [] if value is None else value
     if not isinstance(value, list):
         raise errors.InvalidArgument(f'invalid "{key}" in image document')
     return value
@@ -204,7 +206,7 @@ def parse(data: bytes, media_type: str = "") -> Manifest | Index:
         raise errors.InvalidArgument("image document has both manifests and layers")
     subject = document.get("subject")
     subject_descriptor = None if subject is None else descriptor_from(subject)
-    if kind in INDEX_TYPES or (not kind and has_manifests):
+    if (kind in INDEX_TYPES or not kind) and has_manifests:
         members = tuple(descriptor_from(member) for member in _list(document, "manifests"))
         return Index(kind or MEDIA_OCI_INDEX, members, _mapping(document, "annotations"), subject_descriptor)
     if (kind in MANIFEST_TYPES or not kind) and has_image:

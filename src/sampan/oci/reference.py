@@ -132,7 +132,7 @@ def parse(text: str) -> Reference:
     if digest:
         digests.validate(digest)
     named = _ANCHORED_NAME.match(name)
-    if named is None or not named[1]:
+    if named is None or not named[1] or _split_domain(name)[0] != named[1]:
         raise errors.InvalidArgument("repository name must be canonical")
     if len(named[2]) > NAME_LIMIT:
         raise errors.InvalidArgument(f"repository name must not be more than {NAME_LIMIT} characters")
