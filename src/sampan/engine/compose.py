@@ -90,18 +90,8 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """Open every room; closes them in reverse. Error when one cannot be opened, after undoing what was."""
-    from sampan.containerd.remotes.survey import RegistrySurvey
-    from sampan.engine import disk_usage
     from sampan.engine.containers.reconcile import reconcile
-    from sampan.engine.containers.room import Usage, open_room
-    from sampan.engine.containers.store import Store
     from sampan.engine.events import EventLog
-    from sampan.engine.images.catalog import Catalog
-    from sampan.engine.images.remove import Removal
-    from sampan.engine.images.transfer import Transfers
-    from sampan.engine.machine import lacking
-    from sampan.engine.system import System
-    from sampan.engine.volumes.local import LocalVolumes
 
     async with AsyncExitStack() as opened:
         for path in (settings.root, settings.state):
@@ -110,45 +100,61 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         opened.callback(connection.close)
         core, degraded = await _open_core(settings, opened)
         events = EventLog()
-        store = Store(connection)
-        usage = Usage(store)
         networks = _open_networks(settings, connection, events)
         opened.callback(networks.close)
-        volumes = LocalVolumes(connection, settings.root, events=events, usage=usage)
-        images = Catalog(core.images, core.content, core.snapshots)
-        room = open_room(
-            connection,
-            core=core,
-            images=images,
-            volumes=volumes,
-            networks=networks,
-            events=events,
-            settings=settings,
-            store=store,
-        )
-        await reconcile(room)
-        opened.push_async_callback(_leave, room, settings)
-        yield Engine(
-            settings=settings,
-            core=core,
-            events=events,
-            images=images,
-            removal=Removal(images, core.images, usage, events),
-            transfers=Transfers(images, core.transfer, events),
-            registries=RegistrySurvey(_registry_settings(settings)),
-            volumes=volumes,
-            networks=networks,
-            containers=room,
-            system=System(
-                settings,
-                images=images,
-                containers=usage,
-                events=events,
-                driver=core.snapshots.name,
-                degraded=(*degraded, *lacking(room.facts.capabilities)),
-                disk=disk_usage.sources(images, room, volumes, usage),
-            ),
-        )
+        engine = _assemble(settings, connection, core, degraded, events, networks)
+        await reconcile(engine.containers)
+        opened.push_async_callback(_leave, engine.containers, settings)
+        yield engine
+
+
+def _assemble(
+    settings: Settings,
+    connection: sqlite3.Connection,
+    core: Core,
+    degraded: tuple[str, ...],
+    events: EventLog,
+    networks: Networks,
+) -> Engine:
+    """The rooms that only read what is open already; the containers' store first, since the others ask it for users."""
+    from sampan.containerd.remotes.survey import RegistrySurvey
+    from sampan.engine import disk_usage
+    from sampan.engine.containers.room import Usage, open_room
+    from sampan.engine.containers.store import Store
+    from sampan.engine.images.catalog import Catalog
+    from sampan.engine.images.remove import Removal
+    from sampan.engine.images.transfer import Transfers
+    from sampan.engine.machine import lacking
+    from sampan.engine.system import System
+    from sampan.engine.volumes.local import LocalVolumes
+
+    store = Store(connection)
+    usage = Usage(store)
+    volumes = LocalVolumes(connection, settings.root, events=events, usage=usage)
+    images = Catalog(core.images, core.content, core.snapshots)
+    room = open_room(
+        connection,
+        core=core,
+        images=images,
+        volumes=volumes,
+        networks=networks,
+        events=events,
+        settings=settings,
+        store=store,
+    )
+    system = System(
+        settings,
+        images=images,
+        containers=usage,
+        events=events,
+        driver=core.snapshots.name,
+        degraded=(*degraded, *lacking(room.facts.capabilities)),
+        disk=disk_usage.sources(images, room, volumes, usage),
+    )
+    removal = Removal(images, core.images, usage, events)
+    transfers = Transfers(images, core.transfer, events)
+    registries = RegistrySurvey(_registry_settings(settings))
+    return Engine(settings, core, events, images, removal, transfers, registries, volumes, networks, room, system)
 
 
 async def _leave(room: Room, settings: Settings) -> None:
