@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 
 import pytest
 
@@ -32,6 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a test run that is told to end takes its engines with it
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(*commands): a peer's command the test drives")
     config.addinivalue_line("markers", "sampan_only(reason): what the reference engine cannot show, and why")
     config.addinivalue_line("markers", "dockerd_only(reason): a fact of the reference that sampan does not share")

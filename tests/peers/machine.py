@@ -27,6 +27,8 @@ MACHINE_ADDRESS = "203.0.113.1"
 OUTSIDE_ADDRESS = "203.0.113.2"
 REGISTRY_ADDRESS = "198.51.100.7"
 """An address on the machine's `lo` outside 127.0.0.0/8, because Docker trusts loopback registries without TLS."""
+PREFIX = "sampan-tests-"
+"""Of the machine's cgroup; the pid of the test run and a name follow."""
 REGISTRY_NAME = "registry.test"
 CLONE_NEWNET = 0x40000000
 
@@ -67,12 +69,14 @@ exec cat
 class Machine:
     """Namespaces and a cgroup subtree of this kernel; `close` removes everything it made.
 
-    `scratch` is a directory of the host (visible in both mount namespaces) that the machine may fill.
+    `scratch` is a directory of the host (visible in both mount namespaces) that the machine may fill; `name` tells
+    several machines of one process apart.
     """
 
-    def __init__(self, scratch: str) -> None:
+    def __init__(self, scratch: str, name: str = "main") -> None:
         self.scratch = scratch
-        self.cgroup = f"sampan-tests-{os.getpid()}"
+        _sweep()
+        self.cgroup = f"{PREFIX}{os.getpid()}-{name}"
         self._make_cgroups()
         here = os.readlink("/proc/self/ns/mnt")
         self._holder = _held(
@@ -106,7 +110,8 @@ class Machine:
         for step in (["address", "add", f"{OUTSIDE_ADDRESS}/24", "dev", "eth0"], ["link", "set", "eth0", "up"]):
             subprocess.run(["nsenter", "-t", str(self.outside_pid), "-n", "ip", *step], check=True)
 
-    def _entering(self, argv: Sequence[str]) -> list[str]:
+    def entering(self, argv: Sequence[str]) -> list[str]:
+        """The command line that runs `argv` in the machine's cgroup and namespaces, with the same pid."""
         return ["sh", "-c", _ENTER, "sh", CGROUPS, self.cgroup,
                 "-t", str(self.pid), "-m", "-n", "-C", "--", *argv]  # fmt: skip
 
@@ -124,7 +129,7 @@ class Machine:
     ) -> subprocess.Popen[bytes]:
         """Starts a daemon in the machine's namespaces and cgroup; the Popen's pid is the daemon's own."""
         return subprocess.Popen(
-            self._entering(argv),
+            self.entering(argv),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -162,14 +167,7 @@ class Machine:
 
     def processes(self) -> dict[int, str]:
         """Command lines by pid of all processes in the machine's cgroup and below, without the holder."""
-        kind = next(kind for kind in ("pids", "memory", "systemd", "unified", "") if os.path.isdir(f"{CGROUPS}/{kind}"))
-        pids: set[int] = set()
-        for path, _, _ in os.walk(f"{CGROUPS}/{kind}/{self.cgroup}"):
-            try:
-                with open(f"{path}/cgroup.procs") as members:
-                    pids.update(int(line) for line in members)
-            except OSError:
-                continue  # removed while we walked
+        pids = _members(f"{CGROUPS}/{_counting_hierarchy()}/{self.cgroup}")
         pids.discard(self.pid)
         return {pid: line for pid in sorted(pids) if (line := _command_line(pid)) is not None}
 
@@ -211,14 +209,50 @@ class Machine:
         assert not left, f"processes left in the machine: {left}"
 
     def _remove_cgroups(self) -> bool:
-        gone = True
-        for kind in os.listdir(CGROUPS):
-            for path, _, _ in os.walk(f"{CGROUPS}/{kind}/{self.cgroup}", topdown=False):
-                try:
-                    os.rmdir(path)
-                except OSError:
-                    gone = False
-        return gone
+        return _remove_cgroup(self.cgroup)
+
+
+def _sweep() -> None:
+    """Ends what test runs left that were killed before they could clean up: known by the dead pid in the name."""
+    kind = _counting_hierarchy()
+    for name in os.listdir(f"{CGROUPS}/{kind}"):
+        if name.startswith(PREFIX) and not os.path.exists(f"/proc/{name.removeprefix(PREFIX).split('-')[0]}"):
+
+            def gone(name: str = name) -> bool:
+                for pid in _members(f"{CGROUPS}/{kind}/{name}"):
+                    _kill(pid)
+                return _remove_cgroup(name)
+
+            eventually(gone, what=f"the leftover cgroup {name} is empty and removed")
+
+
+def _counting_hierarchy() -> str:
+    """The hierarchy under /sys/fs/cgroup that is asked which processes are in a machine."""
+    return next(kind for kind in ("pids", "memory", "systemd", "unified") if os.path.isdir(f"{CGROUPS}/{kind}"))
+
+
+def _members(top: str) -> set[int]:
+    """Pids in the cgroup directory `top` and below."""
+    pids: set[int] = set()
+    for path, _, _ in os.walk(top):
+        try:
+            with open(f"{path}/cgroup.procs") as members:
+                pids.update(int(line) for line in members)
+        except OSError:
+            continue  # removed while we walked
+    return pids
+
+
+def _remove_cgroup(name: str) -> bool:
+    """Removes a cgroup and those below it in every hierarchy; False when one is still in use."""
+    gone = True
+    for kind in os.listdir(CGROUPS):
+        for path, _, _ in os.walk(f"{CGROUPS}/{kind}/{name}", topdown=False):
+            try:
+                os.rmdir(path)
+            except OSError:
+                gone = False
+    return gone
 
 
 def _held(argv: Sequence[str]) -> subprocess.Popen[bytes]:

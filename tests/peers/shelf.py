@@ -28,6 +28,7 @@ class Shelf:
     configured  entrypoint, command, environment, work directory, user, volume, ports, stop signal, labels
     layered     forty layers with whiteouts and opaque directories
     big         a layer of 3 MB that does not compress
+    tampered    an image whose manifest no scenario may get unharmed, since dockerd keeps manifests it has seen
     linked      a symbolic link /escape that tries to leave the root
     """
 
@@ -51,6 +52,7 @@ class Shelf:
         layers = [images.layer(images.tar(entries)) for entries in images.layered_entries()]
         noise = images.Entry("big", content=random.Random(1).randbytes(3_000_000))
         self._put("big", [images.image([base, images.layer(images.tar([noise]))], {"Cmd": ["sh"]})])
+        self._put("tampered", [images.image([base], {"Cmd": ["tampered"]})])
         escape = images.layer(images.tar([images.symlink("escape", "/../../../../../../tmp")]))
         self._put("linked", [images.image([base, escape], {"Cmd": ["sh"]})])
         self._put("layered", [images.image([base, *layers], {"Cmd": ["sh"]})])

@@ -78,7 +78,8 @@ def test_inspect_tells_state_configuration_and_network(docker: Docker) -> None:
 
 
 def test_inspect_of_an_ended_container_has_status_and_times(docker: Docker) -> None:
-    docker("run", "--name", "ended", "busybox", "sh", "-c", "exit 3")
+    # dockerd writes StartedAt down after the start: a quicker end would come before it
+    docker("run", "--name", "ended", "busybox", "sh", "-c", "sleep 0.2; exit 3")
     state = docker.state("ended")
     assert (state["Status"], state["Running"], state["Pid"], state["ExitCode"]) == ("exited", False, 0, 3)
     assert state["FinishedAt"] >= state["StartedAt"] > "2020"

@@ -293,9 +293,9 @@ def test_a_layer_with_wrong_bytes_is_refused_and_nothing_of_it_stays(
 
 
 def test_a_manifest_with_wrong_bytes_is_refused(bare_docker: Docker, shelf: Shelf, faulty: FaultyFront) -> None:
-    digest = shelf.product("big").digest
+    digest = shelf.product("tampered").digest
     faulty.faults = {digest: "corrupt"}
-    outcome = bare_docker("pull", f"{faulty.host}/big@{digest}", within=100)
+    outcome = bare_docker("pull", f"{faulty.host}/tampered@{digest}", within=100)
     faulty.faults = {}
     assert outcome.status == 1
     assert f"manifest verification failed for digest {digest}" in outcome.err

@@ -183,12 +183,15 @@ def test_attach_passes_stdin_and_the_exit_status(docker: Docker) -> None:
 
 
 def test_attach_s_end_of_stdin_leaves_the_container_s_stdin_open(docker: Docker) -> None:
-    docker.ok("run", "-di", "--name", "waiting", "busybox", "sh", "-c", "read a; read b; echo $a $b; exit 12")
-    docker("attach", "waiting", stdin="one\n")
-    assert docker.running("waiting")
-    docker("attach", "waiting", stdin="two\n")
+    script = "read a; echo got a; read b; echo $a $b; exit 12"
+    docker.ok("run", "-di", "--name", "waiting", "busybox", "sh", "-c", script)
+    for word, told in (("one", "got a"), ("two", "one two")):
+        client = docker.start("attach", "waiting", stdin=subprocess.PIPE)
+        client.write(f"{word}\n")
+        assert client.stdin
+        client.stdin.close()
+        eventually(lambda told=told: told in docker.ok("logs", "waiting"))  # type: ignore[misc]
     assert docker.ok("wait", "waiting") == "12"
-    assert docker.ok("logs", "waiting") == "one two"
 
 
 def test_two_clients_attached_see_the_same_output(docker: Docker) -> None:
