@@ -37,10 +37,12 @@ class Daemon:
     def pidfile(self) -> Path:
         return self.directory / "state" / "sampand.pid"
 
-    def ask(self, path: str) -> tuple[int, bytes]:
+    def ask(self, path: str, method: str = "GET", body: object = None) -> tuple[int, bytes]:
+        data = b"" if body is None else json.dumps(body).encode()
+        head = f"{method} {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.connect(self.socket)
-            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            connection.sendall(head.encode() + data)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         head, _, body = answer.partition(b"\r\n\r\n")
         return int(head.split()[1]), body
@@ -120,6 +122,25 @@ def test_two_addresses_are_served_at_once(tmp_path: Path) -> None:
         connection.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.0 200")
     assert made.end() == 0
+
+
+@pytest.mark.parametrize("live_restore", ["true", "false"])
+def test_containers_outlive_it_unless_told_otherwise(tmp_path: Path, live_restore: str) -> None:
+    made = Daemon(tmp_path, "--live-restore", live_restore).up()
+    wanted = {"Image": "sampan/host", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}, "StopTimeout": 0}
+    status, answer = made.ask("/containers/create?name=long", "POST", wanted)
+    assert status == 201, answer
+    assert made.ask("/containers/long/start", "POST")[0] == 204
+    pid = json.loads(made.ask("/containers/long/json")[1])["State"]["Pid"]
+    assert made.end() == 0
+    assert os.path.exists(f"/proc/{pid}") is (live_restore == "true")
+    again = Daemon(tmp_path).up()
+    state = json.loads(again.ask("/containers/long/json")[1])["State"]
+    assert state["Running"] is (live_restore == "true")
+    assert state["ExitCode"] == (0 if live_restore == "true" else 137)
+    assert again.ask("/containers/long?force=1", "DELETE")[0] == 204
+    assert not os.path.exists(f"/proc/{pid}")
+    assert again.end() == 0
 
 
 @pytest.mark.parametrize(
