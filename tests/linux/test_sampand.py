@@ -114,6 +114,12 @@ def test_a_stop_does_not_wait_for_a_client_that_listens_to_events(daemon: Daemon
         assert time.monotonic() - began < 10
 
 
+def test_a_hangup_is_no_reason_to_end(daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGHUP)
+    assert daemon.answers()
+    assert "reloading the configuration is not offered" in daemon.log.read_text()
+
+
 def test_two_addresses_are_served_at_once(tmp_path: Path) -> None:
     made = Daemon(tmp_path, "-H", "tcp://127.0.0.1:0").up()
     line = next(line for line in made.log.read_text().splitlines() if "tcp://" in line)

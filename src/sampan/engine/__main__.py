@@ -89,6 +89,8 @@ async def _serve(settings: configuration.Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # A handler and not SIG_IGN, which every process started from here would inherit.
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: reloading the configuration is not offered")
     sockets = [host.removeprefix("unix://") for host in settings.hosts if host.startswith("unix://")]
     try:
         async with open_engine(settings) as engine:

@@ -77,6 +77,7 @@ def test_a_setting_may_not_be_both_a_flag_and_in_the_file() -> None:
     ("file", "text"),
     [
         ({"nonsense": 1}, "the following directives don't match any configuration option: nonsense"),
+        ({"tls": True}, "the following directives don't match any configuration option: tls"),
         ({"log-level": "loud"}, "invalid logging level: loud"),
         ({"default-runtime": "ghost"}, "specified default runtime 'ghost' does not exist"),
         ({"runtimes": {"sampan": {"path": "/x"}}}, "runtime name 'sampan' is reserved"),
