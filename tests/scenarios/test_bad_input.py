@@ -165,7 +165,8 @@ def test_states_that_do_not_allow_a_verb_are_409_or_304(engine: Engine, docker: 
     identity = docker.ok("run", "-d", "--name", "going", "busybox", "sleep", "100")
     assert ask(engine, "POST", "/containers/going/start") == (304, "")
     status, message = ask(engine, "DELETE", "/containers/going")
-    assert status == 409 and identity in message and "running container" in message
+    # 20.10: You cannot remove a running container ID. 28: cannot remove container "/going": container is running
+    assert status == 409 and ("running container" in message or "container is running" in message)
     docker.ok("kill", "going")
     assert ask(engine, "POST", "/containers/going/stop") == (304, "")
     status, message = ask(engine, "POST", "/containers/going/kill")

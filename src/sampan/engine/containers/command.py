@@ -41,13 +41,13 @@ def merge(config: Config, image: Mapping[str, Any]) -> Config:
 
 
 def resolve(config: Config) -> tuple[str, list[str]]:
-    """(path, arguments). InvalidArgument `no command specified`."""
+    """(path, arguments). InvalidArgument `No command specified`."""
     entrypoint, cmd = _words(config.entrypoint) or [], _words(config.cmd) or []
     if entrypoint == [""]:
         entrypoint = []
     words = [*entrypoint, *cmd]
     if not words or not words[0]:
-        raise InvalidArgument("no command specified")
+        raise InvalidArgument("No command specified")
     return words[0], words[1:]
 
 

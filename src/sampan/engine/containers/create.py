@@ -31,7 +31,7 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
     verify.check(config, host_config, room.facts)
     verify.check_runtime(host_config.runtime, room.settings.runtimes, (OURS, *FOUND_BY_NAME))
     if not config.image:
-        raise InvalidArgument("no command specified")
+        raise InvalidArgument("No command specified")
     image = room.images.resolve(config.image, platform)
     container_id = names.new_id()
     name = name.removeprefix("/") or names.new_name(room.store.is_free)
