@@ -117,3 +117,199 @@ _OPTIONS = (
 # Keys of daemon.json about things that are not offered at all, so that a usual file is accepted. Keys that would change
 # what is offered (tls, exec-opts, ip) must stay unknown: to ignore them would be to promise what is not kept.
 _IGNORED = frozenset(("experimental", "features", "builder"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sampand", description="The engine of sampan", allow_abbrev=False)
+    parser.add_argument("-v", "--version", action="version", version=f"sampand version {VERSION}")
+    parser.add_argument("--config-file", default=None, metavar="FILE", help=f"configuration file ({CONFIG})")
+    parser.add_argument("--validate", action="store_true", help="check the configuration and exit")
+    for option in _OPTIONS:
+        if option.shape == "bool":
+            parser.add_argument(*option.flags, dest=option.field, nargs="?", const="true", help=option.help)
+        elif option.shape in ("text", "path", "int", "size"):
+            parser.add_argument(*option.flags, dest=option.field, help=option.help)
+        else:
+            parser.add_argument(*option.flags, dest=option.field, action="append", help=option.help)
+    return parser
+
+
+def from_arguments(arguments: Sequence[str]) -> tuple[Settings, bool]:
+    """The settings for a command line, and whether it only asked to validate them.
+
+    InvalidArgument with dockerd's words; exits like argparse for a malformed command line or --version."""
+    given = vars(_parser().parse_args(list(arguments)))
+    path, only_check = given.pop("config_file"), given.pop("validate")
+    flags = {name: value for name, value in given.items() if value is not None}
+    return combine(flags, load_file(path)), only_check
+
+
+def load_file(path: str | None) -> dict[str, Any]:
+    """daemon.json as a mapping; the default file may be missing. InvalidArgument."""
+    if path is None and not os.path.exists(CONFIG):
+        return {}
+    path = path or CONFIG
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+        document = json.loads(text) if text.strip() else {}
+    except OSError as error:
+        raise InvalidArgument(
+            f"unable to configure the Docker daemon with file {path}: open {path}: {_words(error)}"
+        ) from error
+    except ValueError as error:
+        raise InvalidArgument(f"unable to configure the Docker daemon with file {path}: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidArgument(f"unable to configure the Docker daemon with file {path}: not an object")
+    return document
+
+
+def combine(flags: Mapping[str, Any], file: Mapping[str, Any]) -> Settings:
+    """One value from parsed flags (by field) and daemon.json (by key). InvalidArgument."""
+    keys = {option.key: option for option in _OPTIONS}
+    unknown = sorted(key for key in file if key not in keys and key not in _IGNORED)
+    if unknown:
+        raise InvalidArgument("the following directives don't match any configuration option: " + ", ".join(unknown))
+    values: dict[str, Any] = {}
+    for option in _OPTIONS:
+        in_file, in_flags = option.key in file, option.field in flags
+        if in_file and in_flags and option.shape in ("text", "path", "int", "size", "bool"):
+            raise InvalidArgument(
+                "the following directives are specified both as a flag and in the configuration file: "
+                f"{option.key}: (from flag: {flags[option.field]}, from file: {file[option.key]})"
+            )
+        parts = []
+        if in_file:
+            parts.append(_SHAPES[option.shape](option, file[option.key]))
+        if in_flags:
+            parts.append(_SHAPES[option.shape](option, flags[option.field]))
+        if parts:
+            values[option.field] = parts[0] if len(parts) == 1 else _join(parts[0], parts[1])
+    return _complete(values)
+
+
+def _complete(values: dict[str, Any]) -> Settings:
+    state = values.get("state", STATE)
+    values.setdefault("pidfile", f"{state}/sampand.pid")
+    values.setdefault("hosts", (f"unix://{state}/docker.sock",))
+    if values.get("log_level", "info") not in LEVELS:
+        raise InvalidArgument(f"invalid logging level: {values['log_level']}")
+    runtime = values.get("default_runtime", "sampan")
+    if runtime != "sampan" and runtime not in values.get("runtimes", {}) and runtime not in FOUND_BY_NAME:
+        raise InvalidArgument(f"specified default runtime '{runtime}' does not exist")
+    return Settings(**values)
+
+
+# Runtimes that need no --add-runtime: their binary is looked up on PATH when a container asks for them.
+FOUND_BY_NAME = ("runc", "crun")
+
+
+def _join(first: Any, second: Any) -> Any:
+    if isinstance(first, dict):
+        return {**first, **second}
+    return (*first, *second)
+
+
+def _read_text(option: _Option, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f"invalid value for {option.key}: {value!r} is not a string")
+    return value
+
+
+def _read_path(option: _Option, value: Any) -> str:
+    return os.path.abspath(_read_text(option, value))
+
+
+def _read_int(option: _Option, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise InvalidArgument(f"invalid value for {option.key}: {value!r} is not a number") from None
+
+
+def _read_bool(option: _Option, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).lower()
+    if word in ("1", "t", "true"):
+        return True
+    if word in ("0", "f", "false"):
+        return False
+    raise InvalidArgument(f'invalid argument "{value}" for "--{option.key}" flag: must be true or false')
+
+
+def _read_size(option: _Option, value: Any) -> int:
+    """Bytes from 64M, 1g, 1048576 (binary units, as Docker's RAMInBytes)."""
+    text = str(value).strip().lower().removesuffix("ib").removesuffix("b")
+    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(text[-1:], 1)
+    try:
+        return int(float(text[:-1] if factor > 1 else text) * factor)
+    except ValueError:
+        raise InvalidArgument(f"invalid size: '{value}'") from None
+
+
+def _read_list(option: _Option, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidArgument(f"invalid value for {option.key}: {value!r} is not a list of strings")
+    return tuple(value)
+
+
+def _read_map(option: _Option, value: Any) -> dict[str, str]:
+    if isinstance(value, dict):
+        return {str(key): str(item) for key, item in value.items()}
+    pairs = {}
+    for item in value:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise InvalidArgument(f"invalid value for {option.key}: {item!r} is not key=value")
+        pairs[key] = text
+    return pairs
+
+
+def _read_runtimes(option: _Option, value: Any) -> dict[str, str]:
+    if isinstance(value, dict):
+        found = {name: entry.get("path", "") for name, entry in value.items() if isinstance(entry, dict)}
+    else:
+        found = _read_map(option, value)
+    for name, path in found.items():
+        if name == "sampan":
+            raise InvalidArgument("runtime name 'sampan' is reserved")
+        if not path:
+            raise InvalidArgument(f"runtime '{name}': path is required")
+    return found
+
+
+def _read_pools(option: _Option, value: Any) -> tuple[tuple[str, int], ...]:
+    pools = []
+    for item in value:
+        if isinstance(item, str):
+            item = dict(part.partition("=")[::2] for part in item.split(","))
+        try:
+            pools.append((str(item["base"]), int(item["size"])))
+        except (KeyError, TypeError, ValueError):
+            raise InvalidArgument(f"invalid value for {option.key}: base and size are needed") from None
+    return tuple(pools)
+
+
+def _read_ulimits(option: _Option, value: Any) -> tuple[str, ...]:
+    if isinstance(value, dict):
+        return tuple(f"{name}={limit.get('Soft', 0)}:{limit.get('Hard', 0)}" for name, limit in value.items())
+    return _read_list(option, value)
+
+
+_SHAPES = {
+    "text": _read_text,
+    "path": _read_path,
+    "int": _read_int,
+    "bool": _read_bool,
+    "size": _read_size,
+    "list": _read_list,
+    "map": _read_map,
+    "runtimes": _read_runtimes,
+    "pools": _read_pools,
+    "ulimits": _read_ulimits,
+}
+
+
+def _words(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
