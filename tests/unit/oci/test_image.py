@@ -88,16 +88,13 @@ def test_the_diff_ids_of_a_config():
         image.config_document(b"[]")
 
 
+KEYS = ["schemaVersion", "mediaType", "config", "layers", "manifests", "digest", "size", "platform", "os"]
+KEYS += ["architecture", "annotations", "urls", "subject", "os.features"]
 ANY_JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just(DIGEST)),
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.sampled_from(["schemaVersion", "mediaType", "config", "layers", "manifests", "digest", "size", "platform",
-                             "os", "architecture", "annotations", "urls", "subject", "os.features"]),
-            inner, max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(KEYS), inner, max_size=6)),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 @given(ANY_JSON)
