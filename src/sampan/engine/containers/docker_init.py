@@ -35,7 +35,7 @@ _NAMES = ("tini-static", "docker-init", "tini")
 
 
 def path(state: str, machine: str) -> str:
-    """The host's path of the init, written below `state` when it is ours. Error in Docker's words when there is none."""
+    """The host's path of the init, ours or one found there. Error in Docker's words when there is none."""
     if machine == "x86_64":
         return _written(f"{state}/docker-init")
     for name in _NAMES:

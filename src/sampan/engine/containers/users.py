@@ -69,9 +69,8 @@ def _lines(data: bytes, fields: int) -> Iterator[list[str]]:
             continue
         entry = line.split(":")
         entry += [""] * (fields - len(entry))
-        if _number(entry[2]) is None or (fields == 7 and _number(entry[3]) is None):
-            continue
-        if int(entry[2]) > MAX_ID:
+        numbers = [_number(field) for field in (entry[2:4] if fields == 7 else entry[2:3])]
+        if any(number is None or not 0 <= number <= MAX_ID for number in numbers):
             continue
         yield entry
 
