@@ -67,9 +67,6 @@ def _record(room: Room, request: CreateRequest, image: ImageRecord, container_id
         log=LogConfig(type=room.settings.log_driver, config=dict(room.settings.log_opts)),
         init=room.settings.init,
     )
-    for mode in (host_config.network_mode, host_config.pid_mode, host_config.ipc_mode):
-        if mode.startswith("container:"):
-            room.store.get(mode.partition(":")[2])
     path, args = command.resolve(config)
     return Container(
         id=container_id,
