@@ -307,6 +307,8 @@ class FakeVolumes:
         return self.volumes[name]
 
     def remove(self, name: str, force: bool = False) -> None:
+        if name not in self.volumes and force:
+            return
         self.get(name)
         del self.volumes[name]
 
