@@ -146,6 +146,8 @@ class Removal:
             self._delete(entry, True, quiet=False, done=lines)
             freed += sum(sizes.get(line.Deleted, 0) for line in lines)
             done += lines
+        # Layers outlive their image while a container stands on them: what such containers left goes now.
+        freed += self.names.collect()
         self.events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return done, freed
 

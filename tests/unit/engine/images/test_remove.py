@@ -163,6 +163,17 @@ def test_prune_keeps_what_its_filters_exclude(images: Shelf) -> None:
     assert [entry.tags[0].familiar for entry in images.catalog.entries()] == ["b:1"]
 
 
+def test_prune_takes_layers_that_a_container_kept_from_its_removed_image(images: Shelf) -> None:
+    details = images.add("docker.io/library/a:1", "x")
+    images.core.snapshots.prepare(CONTAINER, details.chain[-1])
+    assert lines(images.removal.remove("a:1")) == ["Untagged: a:1", f"Deleted: {details.id}"]
+    images.core.snapshots.remove(CONTAINER)
+    done, freed = images.removal.prune(Filters())
+    assert list(done) == []
+    assert freed >= 1000
+    assert list(images.core.snapshots.walk()) == []
+
+
 def test_the_embedded_image_stays(images: Shelf) -> None:
     details = images.add("docker.io/sampan/host:latest", "x", layer_type=image.MEDIA_HOST_LAYER)
     names.tag(images.catalog, images.events, "sampan/host", "mine", "1")
