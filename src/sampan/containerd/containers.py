@@ -100,10 +100,10 @@ class Containers:
         with self._metadata.transaction():
             stored = self.get(container.id)
             if not paths:
-                if container.runtime != stored.runtime:
-                    raise errors.InvalidArgument("container.Runtime.Name field is immutable: invalid argument")
                 if container.snapshotter != stored.snapshotter:
                     raise errors.InvalidArgument("container.Snapshotter field is immutable: invalid argument")
+                if container.runtime != stored.runtime:
+                    raise errors.InvalidArgument("container.Runtime.Name field is immutable: invalid argument")
                 paths = ("labels", "spec", "extensions", "image", "snapshotkey")
             changed = stored
             for path in paths:

@@ -93,7 +93,7 @@ class _Parser:
         if self._peek() in ("", ","):
             return Selector(tuple(path), "", "")
         start = self._at
-        operator = self._token(_OPERATOR, "expected an operator")
+        operator = self._token(_OPERATOR, 'expected an operator ("=="|"!="|"~=")')
         if operator not in ("==", "!=", "~="):
             self._at = start
             raise self._wrong(f'unsupported operator "{operator}"')
@@ -158,4 +158,7 @@ class _Parser:
 
     def _wrong(self, what: str) -> errors.InvalidArgument:
         before, after = self._text[: self._at], self._text[self._at :]
-        return errors.InvalidArgument(f"filters: parse error: [{before} >|{after[:1]}|< {after[1:]}]: {what}")
+        # Twice the kind: containerd's text, to which its edge adds the kind once more.
+        return errors.InvalidArgument(
+            f"filters: parse error: [{before} >|{after[:1]}|< {after[1:]}]: {what}: invalid argument: invalid argument"
+        )

@@ -15,7 +15,7 @@ from sampan.containerd.metadata import Metadata, labels_from, labels_text
 _TABLE = "create table if not exists namespaces (name text primary key, labels text not null) without rowid"
 
 # What must be gone before a namespace may go: what it is called in containerd's refusal, and where it is.
-_CONTENTS = (("images", "images"), ("blobs", "content"), ("containers", "containers"), ("snapshots", "snapshots"))
+_CONTENTS = (("images", "images"), ("blobs", "content"), ("containers", "containers"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,8 @@ class Namespaces:
         with self._metadata.transaction(durable=True) as connection:
             self.get(name)
             left = [word for word, table in _CONTENTS if self._any(table, name)]
+            query = "select distinct snapshotter from snapshots where namespace=? order by snapshotter"
+            left += [f'snapshots on "{row[0]}" snapshotter' for row in self._metadata.rows(query, name)]
             if left:
                 raise errors.Conflict(
                     f'namespace "{name}" must be empty, but it still has {", ".join(left)}: failed precondition'

@@ -94,12 +94,16 @@ class StoreTable:
             self._collections.add(running)
             running.add_done_callback(self._collections.discard)
 
-    async def collect(self, namespace: str) -> int:
-        """Remove what nothing in the namespace reaches; bytes freed."""
-        self._changes.pop(namespace, None)
-        stores = self.of(namespace)
-        is_engines = namespace == self.core.namespace
-        return await asyncio.to_thread(gc.collect, self.metadata, stores, is_engines)
+    async def collect(self, asking: str) -> int:
+        """Remove what nothing reaches, in the namespace `asking` and all others of clients; bytes freed.
+
+        The engine collects in its own when it removes an image; here only when a client asks from inside it."""
+        freed = 0
+        names = {one.name for one in self.namespaces.list()} - {self.core.namespace} | {asking}
+        for name in sorted(names):
+            self._changes.pop(name, None)
+            freed += await asyncio.to_thread(gc.collect, self.metadata, self.of(name), name == self.core.namespace)
+        return freed
 
     def close(self) -> None:
         for collection in self._collections:

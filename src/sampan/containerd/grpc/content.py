@@ -37,15 +37,20 @@ class ContentService:
         self._promises: dict[tuple[str, str], tuple[int, str]] = {}
 
     async def info(self, call: Call, request: api.InfoRequest) -> api.InfoResponse:
-        digests.validate(request.digest)
-        return api.InfoResponse(info=_info(self._table.of(call.namespace).content.info(request.digest)))
+        return api.InfoResponse(info=_info(self._found(call, request.digest)))
+
+    def _found(self, call: Call, digest: str) -> ContentInfo:
+        """NotFound in the words of containerd's metadata store."""
+        content = self._table.of(call.namespace).content
+        if not content.has(digests.validate(digest)):
+            raise errors.NotFound(f"content digest {digest}: not found")
+        return content.info(digest)
 
     async def update(self, call: Call, request: api.UpdateRequest) -> api.UpdateResponse:
-        content = self._table.of(call.namespace).content
-        digest = digests.validate(request.info.digest)
+        content, digest = self._table.of(call.namespace).content, request.info.digest
         given = fields.checked_labels(request.info.labels)
         with self._table.metadata.transaction(durable=True):
-            stored = content.info(digest).labels
+            stored = self._found(call, digest).labels
             wanted = fields.masked_labels(stored, given, request.update_mask, f'content info "{digest}"')
             changed = content.label(digest, {**dict.fromkeys(stored, ""), **wanted})
         self._table.changed(call.namespace, removed=True)
@@ -58,14 +63,14 @@ class ContentService:
             yield api.ListContentResponse(info=messages[start : start + _BATCH])
 
     async def delete(self, call: Call, request: api.DeleteContentRequest) -> empty_pb2.Empty:
-        self._table.of(call.namespace).content.delete(digests.validate(request.digest))
+        self._found(call, request.digest)
+        self._table.of(call.namespace).content.delete(request.digest)
         self._table.changed(call.namespace, removed=True)
         publish(self._table.events, call.namespace, "/content/delete", told.ContentDelete(digest=request.digest))
         return empty_pb2.Empty()
 
     async def read(self, call: Call, request: api.ReadContentRequest) -> AsyncIterator[api.ReadContentResponse]:
-        content = self._table.of(call.namespace).content
-        info = content.info(digests.validate(request.digest))
+        content, info = self._table.of(call.namespace).content, self._found(call, request.digest)
         offset = request.offset
         if offset < 0 or offset > info.size:
             raise GRPCError(Status.OUT_OF_RANGE, f"read past object length {info.size} bytes")
@@ -214,12 +219,13 @@ class Writing:
             self._updated = now()
 
     def commit(self, labels: dict[str, str]) -> None:
-        """In a thread. AlreadyExists; DataLoss when size or digest differ from the promise."""
+        """In a thread. AlreadyExists; Conflict when the size differs from the promise (the bytes may be gone on with);
+        DataLoss when the digest does (they are gone)."""
+        if self.total and self.total != self.offset:
+            raise errors.Conflict(
+                f'"{self.ref}" failed size validation: {self.offset} != {self.total}: failed precondition'
+            )
         if self._ingest is None:
-            if self.total and self.total != self._size:
-                raise errors.DataLoss(
-                    f"unexpected commit size {self._size}, expected {self.total}: failed precondition"
-                )
             self._content.adopt(self.expected, labels)
             self._committed = self.expected
             return

@@ -22,9 +22,7 @@ class LeasesService:
         self._table = table
 
     async def create(self, call: Call, request: api.CreateRequest) -> api.CreateResponse:
-        name = (
-            request.id or f"{time.time_ns() % 10**9:d}-{secrets.token_urlsafe(3).replace('-', 'a').replace('_', 'b')}"
-        )
+        name = request.id or f"{time.time_ns() % 10**9:d}-{secrets.token_hex(2)}"
         made = self._table.of(call.namespace).leases.create(name, fields.checked_labels(request.labels))
         self._table.changed(call.namespace)
         return api.CreateResponse(lease=_message(made))

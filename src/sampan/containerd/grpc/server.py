@@ -50,7 +50,10 @@ class Call:
         """Conflict when the client named none; InvalidArgument."""
         if not self.header_namespace:
             raise errors.Conflict("namespace is required: failed precondition")
-        return identifiers.validate(self.header_namespace)
+        try:
+            return identifiers.validate(self.header_namespace)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"namespace validation: {error}") from error
 
 
 class Service(Protocol):

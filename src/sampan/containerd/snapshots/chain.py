@@ -72,7 +72,7 @@ class Chain:
         """A new row; its number. AlreadyExists; NotFound or InvalidArgument for the parent."""
         with self.metadata.transaction(durable=kind == "committed") as connection:
             if self._exists(key):
-                raise errors.AlreadyExists(f"snapshot {key}: already exists")
+                raise errors.AlreadyExists(f'snapshot "{key}": already exists')
             if parent:
                 self._committed(parent)
             stamp = now()
@@ -94,7 +94,7 @@ class Chain:
             if row.info.kind != "active":
                 raise errors.Conflict(f"snapshot {key} is not active: failed precondition")
             if self._exists(name):
-                raise errors.AlreadyExists(f"snapshot {name}: already exists")
+                raise errors.AlreadyExists(f'snapshot "{name}": already exists')
             if parent:
                 self._committed(parent)
             connection.execute(
@@ -148,7 +148,11 @@ class Chain:
         return self.metadata.row(query, *self._scope, key) is not None
 
     def _committed(self, parent: str) -> None:
-        if self.find(parent).info.kind != "committed":
+        try:
+            kind = self.find(parent).info.kind
+        except errors.NotFound as error:
+            raise errors.NotFound(f"parent snapshot {parent} does not exist: not found") from error
+        if kind != "committed":
             raise errors.InvalidArgument(f'parent "{parent}" is not committed snapshot: invalid argument')
 
 
