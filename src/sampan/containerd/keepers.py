@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from sampan.api.keeper import messages
 from sampan.keeper.client import Answer, Codec, Event
 from sampan.linux import sockets
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 20.0
 """Seconds a new keeper has until it answers; it takes a tenth of one on an idle machine."""
 
 Listener = Callable[["Keeper", Event], None]
@@ -198,27 +199,44 @@ async def start(directory: str, command: Sequence[str]) -> None:
         raise errors.Unavailable(f"keeper does not start: {error}") from error
     finally:
         os.close(writer)
+    pidfd = os.pidfd_open(pid)
+    said = b""
     try:
-        said = await _until_readable(reader)
+        if await _readable(reader, START_TIMEOUT):
+            said = os.read(reader, 64)
+        # What was spawned ends at once and leaves the keeper to itself; one that does not is none.
+        if not said or not await _readable(pidfd, START_TIMEOUT):
+            said = b""
+            _kill(pidfd)
+            await _readable(pidfd, START_TIMEOUT)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)  # noqa: ASYNC222 - it has ended
     finally:
         os.close(reader)
-    await asyncio.to_thread(os.waitpid, pid, 0)
+        os.close(pidfd)
     if not said:
         raise errors.Unavailable(f"keeper does not start: {_last_line(log)}")
 
 
-async def _until_readable(fd: int) -> bytes:
+async def _readable(fd: int, seconds: float) -> bool:
+    """Whether `fd` becomes readable in time."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(fd, ready.set)
     try:
-        async with asyncio.timeout(START_TIMEOUT):
+        async with asyncio.timeout(seconds):
             await ready.wait()
-    except TimeoutError as error:
-        raise errors.Unavailable(f"keeper does not answer within {START_TIMEOUT:.0f} s") from error
+    except TimeoutError:
+        return False
     finally:
         loop.remove_reader(fd)
-    return os.read(fd, 64)
+    return True
+
+
+def _kill(pidfd: int) -> None:
+    try:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # it has ended by itself
 
 
 def _last_line(path: str) -> str:

@@ -13,16 +13,25 @@ import os
 import re
 import sys
 import time
+from json.encoder import encode_basestring
 
 PARTIAL = 16 * 1024
 """Bytes of an unfinished line after which dockerd writes it as a piece."""
 
-_SPECIAL = re.compile('[\x00-\x09\x0b-\x1f"\\\\<>&\u2028\u2029\udc80-\udcff]')
+_SPECIAL = re.compile('[\x00-\x1f"\\\\<>&\u2028\u2029\udc80-\udcff]')
 _ESCAPES = {
     '"': '\\"',
     "\\": "\\\\",
     "\r": "\\r",
+    "\n": "\\n",
 }
+_PATCHES = (
+    ("<", "\\u003c"),
+    (">", "\\u003e"),
+    ("&", "\\u0026"),
+    ("\u2028", "\\u2028"),
+    ("\u2029", "\\u2029"),
+)
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -37,9 +46,36 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def encode_text(data: bytes) -> str:
-    """`data` as the inside of a JSON string, "\\n" left as it is."""
-    text = data.decode("utf-8", "surrogateescape")
+    """`data` as the inside of a JSON string, newlines as "\\n"."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return _exactly(data.decode("utf-8", "surrogateescape"))
+    # The json module's C function is fifty times faster than the expression, and differs in a few characters only.
+    encoded = encode_basestring(text)[1:-1]
+    if "\t" in text or "\b" in text or "\f" in text:
+        if "\\" in text:
+            return _exactly(text)
+        # Without a backslash in the text, each one here begins an escape.
+        encoded = encoded.replace("\\t", "\\u0009").replace("\\b", "\\u0008").replace("\\f", "\\u000c")
+    for character, escape in _PATCHES:
+        if character in encoded:
+            encoded = encoded.replace(character, escape)
+    return encoded
+
+
+def _exactly(text: str) -> str:
     return _SPECIAL.sub(_escape, text)
+
+
+def encode_lines(data: bytes, tail: str) -> bytes:
+    """Whole lines (the last "\\n" left out) as records, each ended by `tail`; none may be longer than PARTIAL."""
+    if b"\\" in data:
+        lines = [encode_text(line) for line in data.split(b"\n")]
+    else:
+        # Again, every "\\n" is now a newline.
+        lines = encode_text(data).split("\\n")
+    return ('{"log":"' + ("\\n" + tail + '{"log":"').join(lines) + "\\n" + tail).encode()
 
 
 def format_time(nanoseconds: int) -> str:
@@ -96,13 +132,12 @@ class LogFile:
             data = rest + data
         tail = f'","stream":"{stream}","time":"{format_time(time.time_ns())}"}}\n'
         end = data.rfind(b"\n") + 1
-        if end and len(data) < PARTIAL and not self.max_size:
-            # The common case by one join: no line can be long enough to be cut.
-            text = encode_text(data[: end - 1])
-            batch = '{"log":"' + text.replace("\n", "\\n" + tail + '{"log":"') + "\\n" + tail
-            self._keep(stream, data[end:])
-            self._write(batch.encode())
-            return
+        if end and longest(data) < PARTIAL:
+            batch = encode_lines(data[: end - 1], tail)
+            if not self.max_size or self._size + len(batch) < self.max_size:
+                self._keep(stream, data[end:])
+                self._write(batch)
+                return
         records, rest = cut(data)
         self._keep(stream, rest)
         self._write_records([_line(record, tail) for record in records])
@@ -179,8 +214,10 @@ class LogFile:
             print(f"log {self.path}: {error}", file=sys.stderr, flush=True)
 
 
+def longest(data: bytes) -> int:
+    """The bytes of the longest line, newlines not counted."""
+    return len(data) if len(data) < PARTIAL else max(map(len, data.split(b"\n")))
+
+
 def _line(record: bytes, tail: str) -> bytes:
-    text = encode_text(record)
-    if text.endswith("\n"):
-        text = text[:-1] + "\\n"
-    return ('{"log":"' + text + tail).encode()
+    return ('{"log":"' + encode_text(record) + tail).encode()

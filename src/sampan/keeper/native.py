@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
@@ -152,6 +153,8 @@ class Conversation:
             self._failure = errors.Error(f"container process ended before it ran its program (status {status})")
         self._close()
         failed, child = self._failure, self._child
+        if not child.exec_id:
+            self._driver.end_rest(child.task, self.launch.state)
         if failed is None:
             self._driver.exited(child, status)
         elif child.exec_id:
@@ -260,6 +263,16 @@ class Native:
                 self.runtime.kill(task.root, task.state, SIGKILL, True)
             except (OSError, errors.Error):
                 pass  # nothing of it is left, which is what was wanted
+
+    def end_rest(self, task: Task, state: dict[str, Any]) -> None:
+        """Init has ended: so shall the others, where no pid namespace of its own makes the kernel see to it."""
+        namespaces = state["spec"].get("linux", {}).get("namespaces", [])
+        if any(namespace["type"] == "pid" and not namespace.get("path") for namespace in namespaces):
+            return
+        try:
+            self.runtime.kill(task.root, state, SIGKILL, True)
+        except (OSError, errors.Error) as error:
+            print(f"keeper: {task.id}: processes are left: {error}", file=sys.stderr, flush=True)
 
     def forget(self, task: Task, state: dict[str, Any] | None) -> None:
         """Remove what the runtime made for a container whose init has been reaped."""

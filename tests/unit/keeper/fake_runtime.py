@@ -94,7 +94,7 @@ class FakeLaunch:
 
 class FakeRuntime:
     def launch(self, spec, *, container_id, bundle, root, rootfs_mounts, stdio, terminal, console_size):
-        return FakeLaunch(spec["process"], stdio, terminal, console_size, {"id": container_id, "config": spec})
+        return FakeLaunch(spec["process"], stdio, terminal, console_size, {"id": container_id, "spec": spec})
 
     def launch_exec(self, state, process, *, root, stdio, terminal, console_size):
         return FakeLaunch(process, stdio, terminal, console_size, state)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.keeper.logfile import PARTIAL, LogFile, cut, encode_text, format_time
+from sampan.keeper.logfile import PARTIAL, LogFile, cut, encode_lines, encode_text, format_time
 
 
 def lines(path):
@@ -58,10 +58,28 @@ def test_text_is_escaped_as_dockerd_escapes_it(data, text):
     assert encode_text(data) == text
 
 
-@given(st.binary(max_size=300))
-def test_any_bytes_make_lines_that_json_reads_back(data):
-    text = encode_text(data.replace(b"\n", b""))
-    assert isinstance(json.loads(f'"{text}"'), str)
+def replaced(data):
+    """The text as Go decodes it: one U+FFFD for each byte that is not UTF-8."""
+    text = data.decode("utf-8", "surrogateescape")
+    return "".join("\ufffd" if "\udc80" <= character <= "\udcff" else character for character in text)
+
+
+TEXTS = st.one_of(
+    st.binary(max_size=300),
+    st.text(alphabet='ab\\\\\t\n\r\b\f\x00"<>&ntu\xe9\u2028\ufffd', max_size=300).map(str.encode),
+)
+
+
+@given(TEXTS)
+def test_any_bytes_make_a_string_that_json_reads_back(data):
+    assert json.loads(f'"{encode_text(data)}"') == replaced(data)
+
+
+@given(st.lists(TEXTS.map(lambda data: data.replace(b"\n", b"")), min_size=1, max_size=10))
+def test_any_lines_make_records_of_their_own(lines):
+    tail = '"}\n'
+    records = encode_lines(b"\n".join(lines), tail).decode().splitlines(keepends=False)
+    assert [json.loads(record)["log"] for record in records] == [replaced(line) + "\n" for line in lines]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=8))
