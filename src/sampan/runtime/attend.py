@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sampan.runtime.console import Terminal
-    from sampan.runtime.launch import Launch
+    from sampan.runtime.conversation import Launch
 
 _FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
 

@@ -47,6 +47,8 @@ def main(arguments: list[str]) -> NoReturn:
             raise errors.InvalidArgument("invalid log-format: " + options.log_format)
         if options.root == "/":
             raise errors.InvalidArgument("Option --root argument should not be set to '/'")
+        if values["systemd-cgroup"]:
+            raise errors.Unimplemented("systemd cgroup flag passed, but systemd support is not available")
         code = _verb(rest[0], rest[1:], options)
     except errors.Error as error:
         fatal(str(error), options)

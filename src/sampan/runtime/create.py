@@ -8,11 +8,12 @@ from sampan.errors import InvalidArgument, NotFound
 from sampan.oci import spec as oci_spec
 from sampan.runtime import document, state
 from sampan.runtime.host import host_facts
-from sampan.runtime.launch import Launch, launch
+from sampan.runtime.launch import launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci.spec import Spec
+    from sampan.runtime.conversation import Launch
 
 
 def load_spec(bundle: str) -> Spec:

@@ -1,7 +1,7 @@
 """Making a container's process: what the parent does before, during and after clone3. For keeper and one-shot alike.
 
     launched = launch(spec, container_id=..., bundle=..., root=..., host=host_facts(), ...)
-    poll launched.channel, then: event = launched.step()     None | ("console", fd) | ("listener", fd)
+    poll launched.channel, then: event = launched.step()     None | ("console", fd)
                                                              | ("ready",) | ("running",) | ("failed", kind, text)
     launched.proceed()                                       after ("ready",): execve
 
@@ -15,12 +15,13 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Error
-from sampan.linux import abi, process, procfs
+from sampan.linux import abi, mount, process, procfs
 from sampan.oci import spec as oci_spec
 from sampan.runtime import cgroup, document, handshake, init, profile, state
+from sampan.runtime.conversation import Launch as Launch
 from sampan.runtime.plan import Wishes, plan_container, plan_exec, rootfs_path
 from sampan.runtime.steps import resolve
-from sampan.runtime.steps.situation import Situation, StepFailed, words
+from sampan.runtime.steps.situation import Situation, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,141 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from sampan.oci.spec import Process, Resources, Spec
+    from sampan.oci.spec import Process, Spec
     from sampan.runtime.host import HostFacts
     from sampan.runtime.plan import Plan
     from sampan.runtime.steps import Perform
-
-    Event = tuple[Any, ...]
-
-
-class Launch:
-    """A process on its way to execve. `state` is what `state.save` writes; for an exec it is the container's.
-
-    `pid` and `pidfd` are the caller's to reap and close. `channel` is a non-blocking descriptor to poll for input; it
-    is closed by `close`, or when `step` has said "running" or "failed".
-    """
-
-    __slots__ = ("_cgroups", "_limits", "_sock", "_told", "hooks", "pid", "pidfd", "proceeded", "state")
-
-    def __init__(self, pid: int, pidfd: int, sock: socket, state: dict[str, Any], plan: Plan) -> None:
-        self.pid = pid
-        self.pidfd = pidfd
-        self.state = state
-        self.hooks = plan.hooks
-        self.proceeded = False
-        self._sock: socket | None = sock
-        self._limits: Resources | None = None
-        self._cgroups: dict[str, str] = {}
-        self._told = False
-        sock.setblocking(False)
-
-    @property
-    def conversation(self) -> Launch:
-        return self
-
-    @property
-    def channel(self) -> int:
-        """The descriptor to poll, -1 when the conversation is over."""
-        return -1 if self._sock is None else self._sock.fileno()
-
-    def step(self) -> Event | None:
-        """Take what init says and do the parent's part of it. None when nothing (more) concerns the caller."""
-        if self._sock is None:
-            return None
-        try:
-            word, payload, received = handshake.receive(self._sock)
-        except BlockingIOError:
-            return None
-        except ConnectionResetError:
-            word, payload, received = "", "", []
-        try:
-            return self._answer(word, payload, received)
-        except StepFailed as failure:
-            return self._give_up(
-                failure.kind, f"unable to start container process: error during container init: {failure}"
-            )
-        except Error as error:
-            text = f"unable to start container process: error during container init: {error}"
-            return self._give_up(type(error).__name__, text)
-        except OSError as error:
-            text = f"unable to start container process: error during container init: {error.strerror or error}"
-            return self._give_up("Error", text)
-
-    def _answer(self, word: str, payload: str, received: list[int]) -> Event | None:
-        if word == handshake.HOOKS:
-            self._set_limits("procHooks")
-            self.run_hooks("prestart", "createRuntime", status="creating")
-            self._send(handshake.HOOKED)
-            return None
-        if word in (handshake.CONSOLE, handshake.LISTENER) and received:
-            return word, received[0]
-        if word == handshake.READY:
-            self._set_limits("ready")
-            return (handshake.READY,)
-        if word == handshake.FAILED:
-            kind, _, text = payload.partition("\0")
-            self.close()
-            return handshake.FAILED, kind, text
-        if word:
-            raise Error(f"unexpected message {word!r} from init")
-        self.close()
-        if self.proceeded:
-            return ("running",)
-        return handshake.FAILED, "Error", "unable to start container process: container init exited prematurely"
-
-    def proceed(self) -> None:
-        """Let init execute the program. Errors: OSError EPIPE when it has ended."""
-        self.proceeded = True
-        self._send(handshake.PROCEED)
-
-    def close(self) -> None:
-        """End the conversation. An init that was not told to proceed ends."""
-        if self._sock is not None:
-            self._sock.close()
-            self._sock = None
-
-    def discard(self) -> None:
-        """Kill what is left of a launch that failed; the caller reaps the pid and removes the cgroups."""
-        self.close()
-        try:
-            process.pidfd_send_signal(self.pidfd, abi.SIGKILL)
-        except ProcessLookupError:
-            pass
-
-    def run_hooks(self, *names: str, status: str) -> None:
-        """Run the named hooks in the host's namespaces, in the spec's order. Errors: StepFailed."""
-        for name in names:
-            for index, hook in enumerate(self.hooks.get(name, [])):
-                from sampan.runtime import hooks
-
-                text = document.text_of(state.oci_state(self.state, status))
-                hooks.run(hook, name, index, text, {})
-
-    def _send(self, word: str) -> None:
-        if self._sock is None:
-            raise BrokenPipeError(32, "the process has ended")
-        handshake.send(self._sock, word)
-
-    def _give_up(self, kind: str, text: str) -> Event:
-        self.discard()
-        return handshake.FAILED, kind, text
-
-    def _set_limits(self, moment: str) -> None:
-        """Not before the mounts are made, as in runc: device rules would hinder them, and a small limit even us."""
-        if self._limits is not None:
-            limits, self._limits = self._limits, None
-            try:
-                cgroup.apply(self._cgroups, limits)
-            except Error as error:
-                raise StepFailed(
-                    f"error setting cgroup config for {moment} process: {error}", type(error).__name__
-                ) from None
-
-    def limit(self, paths: dict[str, str], resources: Resources) -> None:
-        """Remember the limits to set when init is ready for them."""
-        self._cgroups = paths
-        self._limits = resources
 
 
 def launch(
@@ -230,12 +100,16 @@ def _clone(
         held += situation.cgroups
         if unified is not None:
             held.append(unified)
+        if "user" in {namespace["type"] for namespace in spec.get("linux", {}).get("namespaces", [])}:
+            situation.sources = _open_sources(plan)
+            held += situation.sources.values()
         for kind, path in plan.joins:
             situation.namespaces[kind] = _open_namespace(kind, path)
             held.append(situation.namespaces[kind])
         if any(plan.hooks.get(name) for name in ("createContainer", "startContainer")):
             situation.state = _hook_state(spec, kept)
-        keep = [theirs.fileno(), *held, *([fifo] if fifo >= 0 else [])]
+        # Not the v2 cgroup: a directory of the host is nothing for init to hold, clone3 alone needs it.
+        keep = [theirs.fileno(), *(fd for fd in held if fd != unified), *([fifo] if fifo >= 0 else [])]
         pid, pidfd = _fork(plan.clone_flags, unified, situation, spec)
         if pid == 0:
             _become(plan, perform, situation, keep, list(keep_fds))
@@ -269,6 +143,7 @@ def place_fds(keep_fds: list[int], situation: Situation, keep: list[int]) -> Non
     sources = [_above(fd, top) for fd in keep_fds]
     situation.cgroups = [moves.get(fd, fd) for fd in situation.cgroups]
     situation.namespaces = {kind: moves.get(fd, fd) for kind, fd in situation.namespaces.items()}
+    situation.sources = {place: moves.get(fd, fd) for place, fd in situation.sources.items()}
     situation.container_pidfd = moves.get(situation.container_pidfd, situation.container_pidfd)
     situation.fifo = moves.get(situation.fifo, situation.fifo)
     if situation.stdio:
@@ -288,6 +163,22 @@ def _above(fd: int, lowest: int) -> int:
     from fcntl import F_DUPFD_CLOEXEC, fcntl  # only where descriptors are passed on, and before the door closes
 
     return fcntl(fd, F_DUPFD_CLOEXEC, lowest)
+
+
+def _open_sources(plan: Plan) -> dict[str, int]:
+    """Detached copies of what is to be bound: as another user, init might not get through to it by its path."""
+    found: dict[str, int] = {}
+    for step in plan.steps:
+        if step.do == "bind":
+            source, flags = step.with_["source"], abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
+            try:
+                fd = mount.open_tree(abi.AT_FDCWD, source, flags | (abi.AT_RECURSIVE if step.with_["recursive"] else 0))
+            except OSError:
+                continue  # init meets the same error and has the words for it
+            # The copy is a peer of the host's mount until it is told otherwise, and init's would not be.
+            mount.mount_setattr(fd, "", abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
+            found[step.with_["destination"]] = fd
+    return found
 
 
 def _open_namespace(kind: str, path: str) -> int:
@@ -361,9 +252,7 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
         if resources:
             made.limit(kept["paths"], resources)
     except BaseException:
-        made.discard()
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
+        _end(made)
         raise
     return made
 
@@ -416,11 +305,29 @@ def launch_exec(
     wishes = Wishes(container["id"], container["bundle"], None, paths, terminal, size, program, flags, len(keep_fds))
     kinds = {n["type"]: n.get("path", "") for n in linux.get("namespaces", [])}
     plan = plan_exec(wanted, kinds, wishes, host)
+    made = _clone_beside(container, plan, paths, kinds, stdio if not terminal else None, keep_fds)
+    try:
+        if plan.oom_score_adj is not None:
+            _set_oom_score(made.pid, plan.oom_score_adj)
+    except BaseException:
+        _end(made)
+        raise
+    return made
+
+
+def _clone_beside(
+    container: dict[str, Any],
+    plan: Plan,
+    paths: dict[str, str],
+    kinds: dict[str, str],
+    stdio: tuple[int, int, int] | None,
+    keep_fds: Sequence[int],
+) -> Launch:
     perform = resolve(plan.steps)
     held: list[int] = []
     ours, theirs = handshake.pair()
     situation = Situation(theirs)
-    situation.stdio = stdio if not terminal else None
+    situation.stdio = stdio
     try:
         situation.container_pidfd = _pidfd_of(container)
         held.append(situation.container_pidfd)
@@ -432,7 +339,7 @@ def launch_exec(
             if kind in kinds:
                 situation.namespaces[kind] = procfs.open_namespace(container["init_process_pid"], kind)
                 held.append(situation.namespaces[kind])
-        keep = [theirs.fileno(), *held]
+        keep = [theirs.fileno(), *(fd for fd in held if fd != unified)]
         pid, pidfd = _fork(0, unified, situation, {})
         if pid == 0:
             _become(plan, perform, situation, keep, list(keep_fds))
@@ -443,17 +350,14 @@ def launch_exec(
         theirs.close()
         for fd in held:
             os.close(fd)
-    made = Launch(pid, pidfd, ours, container, plan)
-    made.hooks = {}
-    try:
-        if plan.oom_score_adj is not None:
-            _set_oom_score(pid, plan.oom_score_adj)
-    except BaseException:
-        made.discard()
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        os.close(pidfd)
-        raise
-    return made
+    return Launch(pid, pidfd, ours, container, plan)
+
+
+def _end(made: Launch) -> None:
+    """Kill and reap what could not be finished."""
+    made.discard()
+    os.waitid(os.P_PIDFD, made.pidfd, os.WEXITED)
+    os.close(made.pidfd)
 
 
 def _pidfd_of(container: dict[str, Any]) -> int:

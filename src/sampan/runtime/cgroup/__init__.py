@@ -47,23 +47,30 @@ def paths(host: HostFacts, cgroups_path: str, container_id: str) -> Paths:
 
 def create(found: Paths) -> None:
     """Make the cgroups. Errors: OSError; Conflict when one is there already and has processes in it or is frozen."""
-    for directory in dict.fromkeys(found.values()):
-        _make(directory)
-    if "cpuset" in found:
-        v1.inherit_cpuset(found["cpuset"])
-    if "" in found and len(found) == 1:
-        from sampan.runtime.cgroup import v2
+    made: Paths = {}
+    try:
+        for directory in dict.fromkeys(found.values()):
+            if _make(directory):
+                made[directory] = directory
+        if "cpuset" in found:
+            v1.inherit_cpuset(found["cpuset"])
+        if _unified_only(found):
+            from sampan.runtime.cgroup import v2
 
-        v2.enable_controllers(found[""])
+            v2.enable_controllers(found[""])
+    except BaseException:
+        remove(made)
+        raise
 
 
-def _make(directory: str) -> None:
+def _make(directory: str) -> bool:
+    """Whether it was missing, and is there now. Errors: Conflict when it is in use, OSError."""
     try:
         os.mkdir(directory, 0o755)
-        return
+        return True
     except FileNotFoundError:
         os.makedirs(directory, 0o755, exist_ok=True)
-        return
+        return True
     except FileExistsError:
         pass
     except OSError as error:
@@ -77,6 +84,7 @@ def _make(directory: str) -> None:
         os.close(fd)
     if members:
         raise Conflict(f"container's cgroup is not empty: {members} process(es) found")
+    return False
 
 
 def open_joins(found: Paths) -> tuple[int | None, list[int]]:

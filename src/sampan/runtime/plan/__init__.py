@@ -10,7 +10,7 @@ no_new_privs makes that needless.
 
 from __future__ import annotations
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unimplemented
 from sampan.linux import abi, capabilities
 from sampan.runtime.plan.mounts import PROPAGATION, clean, late_attributes, parse_options, plan_mount
 from sampan.runtime.plan.step import Step
@@ -34,6 +34,12 @@ DEFAULT_LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
 )  # fmt: skip
+
+
+_UNSUPPORTED = {
+    "netDevices": "moving network devices into a container is not supported",
+    "intelRdt": "intelRdt is not supported",
+}
 
 
 class Plan:
@@ -108,6 +114,9 @@ def plan_container(spec: Spec, wishes: Wishes, host: HostFacts) -> Plan:
     """The plan for a new container. `spec` has passed `oci.spec.validate`. Errors: InvalidArgument."""
     plan = Plan()
     linux = spec.get("linux", {})
+    for name, text in _UNSUPPORTED.items():
+        if linux.get(name):
+            raise Unimplemented(f"linux.{name}: {text}")
     process = spec.get("process", {})
     kinds = _namespaces(plan, linux)
     _process_limits(plan, process)
@@ -363,8 +372,10 @@ def process_steps(process: Process, wishes: Wishes, start_hooks: bool) -> list[S
     steps.append(Step("stdio_owner", "process.user", uid=user.get("uid", 0)))
     steps.append(Step("close_descriptors", "process", preserve=wishes.preserve_fds))
     load = Step("seccomp", "linux.seccomp", program=wishes.seccomp or b"", flags=wishes.seccomp_flags)
-    # Without no_new_privs the kernel takes a filter only from CAP_SYS_ADMIN, which the next steps may drop.
-    if wishes.seccomp and not no_new_privileges:
+    # Without no_new_privs the kernel takes a filter only from CAP_SYS_ADMIN, which the next steps may drop. With it
+    # the filter comes last, and need not allow what we still do; but a listener must reach our parent before "ready".
+    late = no_new_privileges and not wishes.seccomp_flags & abi.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    if wishes.seccomp and not late:
         steps.append(load)
     sets: dict[str, list[str]] = process.get("capabilities", {})  # type: ignore[assignment]
     masks = {
@@ -383,7 +394,7 @@ def process_steps(process: Process, wishes: Wishes, start_hooks: bool) -> list[S
     steps.append(Step("environment", "process.env", env=environment, uid=user.get("uid", 0)))
     steps.append(Step("find_program", "process.args[0]", name=process["args"][0]))
     steps.append(Step(READY, "process"))
-    if wishes.seccomp and no_new_privileges:
+    if wishes.seccomp and late:
         steps.append(load)
     if start_hooks:
         steps.append(Step("start_hooks", "hooks.startContainer"))

@@ -21,9 +21,8 @@ class Step:
 
     def __str__(self) -> str:
         """One line: the step, its arguments that say something, and behind "#" its cause."""
-        said = " ".join(
-            f"{key}={_shown(key, value)}" for key, value in self.with_.items() if value not in (None, [], {}, 0, "")
-        )
+        given = {key: value for key, value in self.with_.items() if value not in (None, [], {}, 0, "")}
+        said = " ".join(f"{key}={_shown(key, value)}" for key, value in given.items())
         return f"{self.do} {said}".rstrip() + f"  # {self.cause}"
 
     def __repr__(self) -> str:
@@ -31,6 +30,14 @@ class Step:
 
 
 _BIT_NAMES = {"attributes": "MOUNT_ATTR_", "tree_attributes": "MOUNT_ATTR_"}
+_PROPAGATION = tuple(
+    (f"{'r' if recursive else ''}{word}", (flags, recursive))
+    for word, flags in (
+        ("private", abi.MS_PRIVATE), ("shared", abi.MS_SHARED), ("slave", abi.MS_SLAVE),
+        ("unbindable", abi.MS_UNBINDABLE),
+    )
+    for recursive in (False, True)
+)  # fmt: skip
 _CAPABILITY_SETS = ("keep", "effective", "permitted", "inheritable", "ambient")
 
 
@@ -38,6 +45,8 @@ def _shown(key: str, value: object) -> str:
     """Masks by the names of their bits, modes in octal."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
+    if key == "propagation":
+        return ",".join(word for word, entry in _PROPAGATION if entry in value)  # type: ignore[operator]
     if type(value) is not int:
         return _value(value)
     if key in ("mode", "umask"):
@@ -46,7 +55,9 @@ def _shown(key: str, value: object) -> str:
         return ",".join(capabilities.names(value))
     prefix = _BIT_NAMES.get(key)
     if prefix:
-        bits = [name.removeprefix(prefix) for name, bit in vars(abi).items() if name.startswith(prefix) and bit & value]
+        # The atime mode is a number of several bits, so only a name whose bits are all there is meant.
+        names = ((name, bit) for name, bit in vars(abi).items() if name.startswith(prefix) and "__" not in name)
+        bits = [name.removeprefix(prefix) for name, bit in names if bit and bit & value == bit]
         return ",".join(bits).lower()
     return str(value)
 
@@ -54,6 +65,8 @@ def _shown(key: str, value: object) -> str:
 def _value(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str):
+        return f"{value[0]}" if value[1] is None else f"{value[0]}={_value(value[1])}"
     if isinstance(value, list | tuple):
         return ",".join(_value(member) for member in value)
     if isinstance(value, dict):

@@ -204,7 +204,7 @@ def bind(
     what = f'error mounting "{source}" to rootfs at "{destination}"'
     tree = abi.AT_RECURSIVE if recursive else 0
     try:
-        held = init.sources.pop(source, -1)
+        held = init.sources.pop(destination, -1)
         made = held if held >= 0 else mount.open_tree(_AT, source, _CLONE | tree)
     except OSError as error:
         raise StepFailed(f"{what}: stat {source}: {words(error)}") from None

@@ -23,7 +23,8 @@ class Situation:
 
     `root` is an O_PATH fd of the container's root, `proc` a private procfs of its pid namespace. `cgroups` are the
     opened `tasks` files, `namespaces` the opened namespaces to join. `fifo` is what init waits at when its parent has
-    gone. `state` is the JSON text that hooks read.
+    gone. `sources` are what is to be bound, by destination, where only the parent could open it. `state` is the JSON
+    text that hooks read.
     """
 
     __slots__ = (

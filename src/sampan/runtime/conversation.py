@@ -1,0 +1,155 @@
+"""The parent's side of a launch after clone3: the messages of init, and what the parent does about each.
+
+The conversation itself is drawn in `handshake`.
+"""
+
+from __future__ import annotations
+
+from sampan.errors import Error
+from sampan.linux import abi, process
+from sampan.runtime import cgroup, document, handshake, state
+from sampan.runtime.steps.situation import StepFailed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket
+    from typing import Any
+
+    from sampan.oci.spec import Resources
+    from sampan.runtime.plan import Plan
+
+    Event = tuple[Any, ...]
+
+
+class Launch:
+    """A process on its way to execve. `state` is what `state.save` writes; for an exec it is the container's.
+
+    `pid` and `pidfd` are the caller's to reap and close. `channel` is a non-blocking descriptor to poll for input; it
+    is closed by `close`, or when `step` has said "running" or "failed".
+    """
+
+    __slots__ = ("_cgroups", "_limits", "_sock", "_told", "hooks", "pid", "pidfd", "proceeded", "state")
+
+    def __init__(self, pid: int, pidfd: int, sock: socket, state: dict[str, Any], plan: Plan) -> None:
+        self.pid = pid
+        self.pidfd = pidfd
+        self.state = state
+        self.hooks = plan.hooks
+        self.proceeded = False
+        self._sock: socket | None = sock
+        self._limits: Resources | None = None
+        self._cgroups: dict[str, str] = {}
+        self._told = False
+        sock.setblocking(False)
+
+    @property
+    def conversation(self) -> Launch:
+        return self
+
+    @property
+    def channel(self) -> int:
+        """The descriptor to poll, -1 when the conversation is over."""
+        return -1 if self._sock is None else self._sock.fileno()
+
+    def step(self) -> Event | None:
+        """Take what init says and do the parent's part of it. None when nothing (more) concerns the caller."""
+        if self._sock is None:
+            return None
+        try:
+            word, payload, received = handshake.receive(self._sock)
+        except BlockingIOError:
+            return None
+        except ConnectionResetError:
+            word, payload, received = "", "", []
+        try:
+            return self._answer(word, payload, received)
+        except StepFailed as failure:
+            return self._give_up(
+                failure.kind, f"unable to start container process: error during container init: {failure}"
+            )
+        except Error as error:
+            text = f"unable to start container process: error during container init: {error}"
+            return self._give_up(type(error).__name__, text)
+        except OSError as error:
+            text = f"unable to start container process: error during container init: {error.strerror or error}"
+            return self._give_up("Error", text)
+
+    def _answer(self, word: str, payload: str, received: list[int]) -> Event | None:
+        if word == handshake.HOOKS:
+            self._set_limits("procHooks")
+            self.run_hooks("prestart", "createRuntime", status="creating")
+            self._send(handshake.HOOKED)
+            return None
+        if word == handshake.CONSOLE and received:
+            return word, received[0]
+        if word == handshake.LISTENER and received:
+            from sampan.runtime import listener
+
+            listener.hand_over(self.state, self.pid, received[0])
+            return None
+        if word == handshake.READY:
+            self._set_limits("ready")
+            return (handshake.READY,)
+        if word == handshake.FAILED:
+            kind, _, text = payload.partition("\0")
+            self.close()
+            return handshake.FAILED, kind, text
+        if word:
+            raise Error(f"unexpected message {word!r} from init")
+        self.close()
+        if self.proceeded:
+            return ("running",)
+        return handshake.FAILED, "Error", "unable to start container process: container init exited prematurely"
+
+    def proceed(self) -> None:
+        """Let init execute the program. Errors: OSError EPIPE when it has ended."""
+        self.proceeded = True
+        self._send(handshake.PROCEED)
+
+    def close(self) -> None:
+        """End the conversation. An init that was not told to proceed ends."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+    def discard(self) -> None:
+        """Kill what is left of a launch that failed; the caller reaps the pid and removes the cgroups."""
+        self.close()
+        try:
+            process.pidfd_send_signal(self.pidfd, abi.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def run_hooks(self, *names: str, status: str) -> None:
+        """Run the named hooks in the host's namespaces, in the spec's order. Errors: StepFailed."""
+        for name in names:
+            for index, hook in enumerate(self.hooks.get(name, [])):
+                from sampan.runtime import hooks
+
+                text = document.text_of(state.oci_state(self.state, status))
+                hooks.run(hook, name, index, text, {})
+
+    def _send(self, word: str) -> None:
+        if self._sock is None:
+            raise BrokenPipeError(32, "the process has ended")
+        handshake.send(self._sock, word)
+
+    def _give_up(self, kind: str, text: str) -> Event:
+        self.discard()
+        return handshake.FAILED, kind, text
+
+    def _set_limits(self, moment: str) -> None:
+        """Not before the mounts are made, as in runc: device rules would hinder them, and a small limit even us."""
+        if self._limits is not None:
+            limits, self._limits = self._limits, None
+            try:
+                cgroup.apply(self._cgroups, limits)
+            except Error as error:
+                raise StepFailed(
+                    f"error setting cgroup config for {moment} process: {error}", type(error).__name__
+                ) from None
+
+    def limit(self, paths: dict[str, str], resources: Resources) -> None:
+        """Remember the limits to set when init is ready for them."""
+        self._cgroups = paths
+        self._limits = resources
