@@ -30,8 +30,12 @@ API_VERSION = "1.51"
 MIN_API_VERSION = "1.24"
 BODY_LIMIT = 64 * 1024 * 1024
 
+# At the end of the server: seconds for changes under way to come to theirs.
+FINISH_TIMEOUT = 10.0
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_WORKING: web.AppKey[set[asyncio.Future[web.StreamResponse]]] = web.AppKey("working", set)
 _PREFIX = re.compile(r"/v([0-9]+(?:\.[0-9]+)?)(?=/)")
 _NEWEST = (1, 51)
 _OLDEST = (1, 24)
@@ -66,6 +70,8 @@ def check_version(version: tuple[int, int]) -> None:
 def application(tables: Iterable[list[web.RouteDef]]) -> web.Application:
     """The application that serves the given route tables, one table per API tag."""
     app = web.Application(middlewares=[_guard], client_max_size=BODY_LIMIT)
+    app[_WORKING] = set()
+    app.on_cleanup.append(_finish)
     for table in tables:
         app.router.add_routes(table)
     app.on_response_prepare.append(_add_headers)
@@ -177,7 +183,7 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         check_version(request[VERSION_KEY])
         if _may_be_cut(request):
             return await handler(request)
-        return await _complete(handler(request))
+        return await _complete(request, handler)
     except ConnectionError:
         raise
     except Exception as error:
@@ -192,9 +198,12 @@ def _may_be_cut(request: web.Request) -> bool:
     return request.method in ("GET", "HEAD") or hasattr(request.match_info.handler, "ends_with_client")
 
 
-async def _complete(work: Awaitable[web.StreamResponse]) -> web.StreamResponse:
-    """Perform `work` to its end even when the client leaves, which cancels only this waiting."""
-    task = asyncio.ensure_future(work)
+async def _complete(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Perform a change to its end even when the client leaves, which cancels only this waiting."""
+    task = asyncio.ensure_future(handler(request))
+    working = request.app[_WORKING]
+    working.add(task)
+    task.add_done_callback(working.discard)
     task.add_done_callback(_report)
     return await asyncio.shield(task)
 
@@ -203,3 +212,12 @@ def _report(task: asyncio.Future[web.StreamResponse]) -> None:
     # Retrieved here so that a failure after the client left is not reported as "never retrieved".
     if not task.cancelled() and task.exception() is not None:
         log.debug("request failed: %s", task.exception())
+
+
+async def _finish(app: web.Application) -> None:
+    """The rooms close after this: a change that still runs then would find them gone."""
+    working = app[_WORKING]
+    if working:
+        await asyncio.wait(working, timeout=FINISH_TIMEOUT)
+    for task in working:
+        task.cancel()

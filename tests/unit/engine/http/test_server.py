@@ -172,6 +172,30 @@ def test_a_change_runs_to_its_end_without_its_client_unless_it_is_marked(tmp_pat
     asyncio.run(check())
 
 
+def test_the_end_of_the_server_waits_for_a_change_under_way(tmp_path: Path) -> None:
+    async def check() -> None:
+        started, go, finished = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            started.set()
+            await go.wait()
+            finished.set()
+            return reply({})
+
+        runner = await server.serve(server.application([[web.post("/x", handler)]]))
+        await server.listen(runner, f"unix://{tmp_path}/s")
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(b"POST /x HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n")
+        await started.wait()
+        ending = asyncio.ensure_future(runner.cleanup())
+        asyncio.get_running_loop().call_later(1, go.set)
+        await asyncio.wait_for(ending, 10)
+        assert finished.is_set()
+        writer.close()
+
+    asyncio.run(check())
+
+
 def test_a_large_body_can_be_streamed(tmp_path: Path) -> None:
     """No limit stands in the way of an upload that the handler reads piece by piece."""
 
