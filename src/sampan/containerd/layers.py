@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -79,8 +79,10 @@ class Layers:
         """Held while a blob is downloaded: another chain with the same layer then finds it in the store."""
         return self._blob_locks.setdefault(digest, asyncio.Lock())
 
-    async def join(self, layer: Layer, repository: Repository, report: Report) -> LayerJob:
-        """The job of `layer`, begun now or by somebody else; `leave` it in any case."""
+    async def join(self, layer: Layer, repository: Repository | None, report: Report) -> LayerJob:
+        """The job of `layer`, begun now or by somebody else; `leave` it in any case.
+
+        Without a repository (an import) the blob is in the store already."""
         while (job := self.jobs.get(layer.chain)) is not None and job.ending:
             await asyncio.wait({job.task})
         if job is None:
@@ -113,7 +115,7 @@ class Layers:
 class LayerJob:
     """`task` ends with the unpacked layer, which then lies in the active snapshot `key`."""
 
-    def __init__(self, layers: Layers, layer: Layer, repository: Repository) -> None:
+    def __init__(self, layers: Layers, layer: Layer, repository: Repository | None) -> None:
         self.layer = layer
         self.key = extraction_key(layer.chain)
         self.listeners: list[Report] = []
@@ -173,8 +175,8 @@ class LayerJob:
         if self._layers.slots.locked():
             self.report("Waiting")
         async with self._layers.slots, self._layers.blob_lock(self.layer.blob.digest):
-            if not self._layers.content.has(self.layer.blob.digest):
-                unpacked = await self._download()
+            if self._repository is not None and not self._layers.content.has(self.layer.blob.digest):
+                unpacked = await self._download(self._repository)
             else:
                 self.report("Download complete")
                 unpacked = await self._from_store()
@@ -187,7 +189,7 @@ class LayerJob:
         if unpacked.diff_id != self.layer.diff_id:
             raise errors.DataLoss("layers from manifest don't match image configuration")
 
-    async def _download(self) -> Unpacked | None:
+    async def _download(self, repository: Repository) -> Unpacked | None:
         """Fetch, verify, store and unpack. An ingest that resumed wrong bytes is dropped and fetched once more."""
         blob = self.layer.blob
         ingest = await self._thread(self._layers.content.writer, f"layer-{blob.digest}")
@@ -195,20 +197,24 @@ class LayerJob:
             ingest.truncate()
         resumed = ingest.offset
         try:
-            return await self._fetch_into(ingest)
+            return await self._fetch_into(repository, ingest)
         except errors.DataLoss:
             if not resumed:
                 raise
         self.discard()
-        return await self._fetch_into(await self._thread(self._layers.content.writer, f"layer-{blob.digest}"))
+        again = await self._thread(self._layers.content.writer, f"layer-{blob.digest}")
+        return await self._fetch_into(repository, again)
 
-    async def _fetch_into(self, ingest: BlobIngest) -> Unpacked | None:
+    async def _fetch_into(self, repository: Repository, ingest: BlobIngest) -> Unpacked | None:
         blob, pipe = self.layer.blob, Pipe()
         root = self._prepare()
-        working = asyncio.ensure_future(self._thread(self._receive, ingest, pipe, root))
+        # Where a push may mount it from (containerd's label).
+        source = repository.reference
+        labels = {f"containerd.io/distribution.source.{source.domain}": source.path}
+        working = asyncio.ensure_future(self._thread(self._receive, ingest, pipe, root, labels))
         try:
             await download(
-                self._repository,
+                repository,
                 blob,
                 ingest.offset,
                 pipe,
@@ -238,7 +244,7 @@ class LayerJob:
         self._layers.snapshots.prepare(self.key, "")
         return self._layers.snapshots.upper(self.key)
 
-    def _receive(self, ingest: BlobIngest, pipe: Pipe, root: str) -> Unpacked | None:
+    def _receive(self, ingest: BlobIngest, pipe: Pipe, root: str, labels: Mapping[str, str]) -> Unpacked | None:
         """In a thread: record and unpack the stream, then commit the blob."""
         source = Recorded(ingest, pipe)
         unpacked: Unpacked | None = None
@@ -252,7 +258,7 @@ class LayerJob:
             # Whether the bytes are wrong or the layer is, only the whole blob's digest can tell.
             while source.read(_DRAIN):
                 pass
-            self._commit(ingest)
+            self._commit(ingest, labels)
         finally:
             ingest.close()
             pipe.leave()
@@ -260,10 +266,8 @@ class LayerJob:
             raise errors.Error(f"failed to register layer: {failure}") from failure
         return unpacked
 
-    def _commit(self, ingest: BlobIngest) -> None:
-        blob, reference = self.layer.blob, self._repository.reference
-        # Where a push may mount it from (containerd's label).
-        labels = {f"containerd.io/distribution.source.{reference.domain}": reference.path}
+    def _commit(self, ingest: BlobIngest, labels: Mapping[str, str]) -> None:
+        blob = self.layer.blob
         try:
             ingest.commit(blob.size, blob.digest, labels)
         except errors.AlreadyExists:

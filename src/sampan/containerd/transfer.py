@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import aiohttp
 
 from sampan import errors
 from sampan.containerd import host_image, leases, stacking
+from sampan.containerd.archive import Imported, Importer, export, runnable
 from sampan.containerd.content import ContentStore
+from sampan.containerd.diff.stream import decompressed
 from sampan.containerd.images import ImageStore
 from sampan.containerd.layers import Layer, Layers
 from sampan.containerd.leases import Lease, Leases
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.reachability import DOCUMENT_LIMIT
 from sampan.containerd.remotes import wording
+from sampan.containerd.remotes.download import Cut, Pipe
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.remotes.push import Push
 from sampan.containerd.remotes.registry import Repository, open_repository, open_session
@@ -98,6 +101,51 @@ class RegistryTransfer:
             return await Push(self._content, repository, self._settings, progress).push(target)
         except Refusal as refused:
             raise wording.push_error(refused) from refused
+
+    async def load(self, archive: AsyncIterator[bytes], *, progress: Report) -> Sequence[Image]:
+        """Import an image archive (`docker save`, OCI layout; plain, gzip or zstd), as it streams in; the images.
+
+        Those for another platform are stored and not unpacked. InvalidArgument, DataLoss."""
+        ref = f"import-{os.urandom(8).hex()}"
+        with self._leases.held(ref) as lease:
+            pipe = Pipe()
+            working = asyncio.ensure_future(asyncio.to_thread(self._read_archive, pipe, lease, ref))
+            try:
+                async for piece in archive:
+                    await pipe.put(piece)
+                pipe.end()
+                found = await asyncio.shield(working)
+            except Cut:
+                found = await working
+            except BaseException:
+                pipe.cut()
+                await asyncio.wait({working})
+                raise
+            loaded: list[Image] = []
+            for one in found:
+                manifest = runnable(self._content, one.target, platforms.host())
+                chain = [] if manifest is None else self._layer_chain(lease, manifest)
+                # Something has to name it, or the next collection takes it.
+                for name in one.names or (f"{references.DEFAULT_DOMAIN}/library/imported@{one.target.digest}",):
+                    image, _ = await self._bring(None, chain, Image(name, one.target), progress)
+                    loaded.append(image)
+        return loaded
+
+    def _read_archive(self, pipe: Pipe, lease: Lease, ref: str) -> list[Imported]:
+        """In a thread."""
+        importer = Importer(self._content, lease, ref)
+        try:
+            stream = decompressed(pipe)
+            while piece := stream.read(1 << 18):
+                importer.feed(piece)
+            return importer.finish()
+        finally:
+            importer.close()
+            pipe.leave()
+
+    def save(self, names: Sequence[str]) -> Iterator[bytes]:
+        """The archive of the named images (`archive.export`), in pieces. NotFound."""
+        return export(self._content, [(name, self._images.get(name).target) for name in names])
 
     async def close(self) -> None:
         """Cancel what runs; close the connections."""
@@ -185,6 +233,10 @@ class RegistryTransfer:
                 raise errors.InvalidArgument(f"unsupported layer media type: {layer.media_type}")
         if not self._content.has(manifest.config.digest):
             self._store(await self._small_blob(repository, manifest.config), manifest.config.digest)
+        return self._layer_chain(lease, manifest)
+
+    def _layer_chain(self, lease: Lease, manifest: Manifest) -> list[Layer]:
+        """The layers in order, from the config in the store."""
         diff_ids = images.diff_ids(images.config_document(self._content.read(manifest.config.digest)))
         if len(diff_ids) != len(manifest.layers):
             raise errors.InvalidArgument("layers from manifest don't match image configuration")
@@ -211,7 +263,7 @@ class RegistryTransfer:
         return bytes(data)
 
     async def _bring(
-        self, repository: Repository, chain: Sequence[Layer], image: Image, report: Report
+        self, repository: Repository | None, chain: Sequence[Layer], image: Image, report: Report
     ) -> tuple[Image, bool]:
         """Run a job for each layer that lacks its blob or its snapshot, then name everything; whether any ran."""
         missing = [layer for layer in chain if not self._present(layer)]
