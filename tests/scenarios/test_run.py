@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import json
 import os
 
 import pytest
+from tests.conftest import leave_out
 from tests.peers.client import Docker
 from tests.peers.engines import Engine
 
@@ -46,10 +49,10 @@ def test_an_empty_entrypoint_resets_the_image_s(docker: Docker) -> None:
 
 
 def test_rm_removes_the_container_and_its_anonymous_volume(docker: Docker) -> None:
-    before = docker.ok("volume", "ls", "-q")
+    before = set(docker.ok("volume", "ls", "-q").split())
     docker.ok("run", "--rm", "--name", "brief", "configured")
     assert docker.ok("ps", "-aq", "--filter", "name=brief") == ""
-    assert docker.ok("volume", "ls", "-q") == before
+    assert set(docker.ok("volume", "ls", "-q").split()) <= before
 
 
 def test_d_prints_the_id_and_leaves_the_container_running(docker: Docker) -> None:
@@ -315,7 +318,9 @@ def test_cidfile_and_create_then_start_give_the_same_container(docker: Docker, t
 
 
 def test_docker_py_runs_a_container_too(engine: Engine, docker: Docker) -> None:
-    library = pytest.importorskip("docker")
+    if importlib.util.find_spec("docker") is None:
+        leave_out("needs docker-py (package docker of the dev extra)")
+    library = importlib.import_module("docker")
     client = library.DockerClient(base_url=engine.uri)
     assert client.containers.run("busybox", ["echo", "from python"], remove=True) == b"from python\n"
     with pytest.raises(library.errors.ContainerError) as failure:
