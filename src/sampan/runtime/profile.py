@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci.spec import Seccomp
 
-_FORMAT = "2"
+_FORMAT = "3"
 """Goes up when `seccomp.compile_profile` gives another program for the same profile."""
 _memory: dict[str, tuple[bytes, int]] = {}
 _MAX_HELD = 64

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     Range = tuple[int, int | tuple[tuple[tuple[SeccompArg, ...], int], ...]]
     """(first number, return value or rules to try): it reaches up to the next range."""
 
-FORMAT = 2
-"""Goes up when a change here gives another program for the same profile: cached programs are keyed by it."""
-
 ACTIONS: dict[str, int] = {
     "SCMP_ACT_KILL": abi.SECCOMP_RET_KILL_THREAD,
     "SCMP_ACT_KILL_THREAD": abi.SECCOMP_RET_KILL_THREAD,
@@ -85,6 +82,21 @@ _JEQ, _JGT, _JGE = 0x15, 0x25, 0x35
 _NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
 _EPERM, _ENOSYS = 1, 38
 _MAX_JUMP = 255
+
+
+# The old i386 calls that stand for many: door to {call behind it: its number in the first argument}.
+# Sources: include/uapi/linux/{net,ipc}.h
+_MULTIPLEXED: dict[str, dict[str, int]] = {
+    "socketcall": {
+        "socket": 1, "bind": 2, "connect": 3, "listen": 4, "accept": 5, "getsockname": 6, "getpeername": 7,
+        "socketpair": 8, "send": 9, "recv": 10, "sendto": 11, "recvfrom": 12, "shutdown": 13, "setsockopt": 14,
+        "getsockopt": 15, "sendmsg": 16, "recvmsg": 17, "accept4": 18, "recvmmsg": 19, "sendmmsg": 20,
+    },
+    "ipc": {
+        "semop": 1, "semget": 2, "semctl": 3, "semtimedop": 4, "msgsnd": 11, "msgrcv": 12, "msgget": 13, "msgctl": 14,
+        "shmat": 21, "shmdt": 22, "shmget": 23, "shmctl": 24,
+    },
+}  # fmt: skip
 
 
 def compile_profile(profile: Seccomp, machine: str = abi.MACHINE) -> bytes:
@@ -148,6 +160,7 @@ def _return_value(holder: Seccomp | SeccompRule, action_key: str, errno_key: str
 
 def _rules(profile: Seccomp, default: int, table: dict[str, int]) -> Rules:
     rules: Rules = {}
+    multiplexed = [(table[name], calls) for name, calls in _MULTIPLEXED.items() if name in table]
     for index, rule in enumerate(profile.get("syscalls", [])):
         path = f"linux.seccomp.syscalls[{index}]"
         value = _return_value(rule, "action", "errnoRet", path)
@@ -160,6 +173,12 @@ def _rules(profile: Seccomp, default: int, table: dict[str, int]) -> Rules:
             number = table.get(name)
             if number is not None:
                 rules.setdefault(number, []).extend((conditions, value) for conditions in alternatives)
+            for door, calls in multiplexed:
+                if name in calls:
+                    # The filter cannot look behind the pointer that carries the real arguments, so the rule's own
+                    # conditions do not count here; libseccomp decides the same.
+                    which: SeccompArg = {"index": 0, "value": calls[name], "op": "SCMP_CMP_EQ"}
+                    rules.setdefault(door, []).append(((which,), value))
     for number, entries in rules.items():
         unconditional = [entry for entry in entries if not entry[0]]
         if unconditional:

@@ -76,7 +76,9 @@ def bpf_program(given: list[DeviceRule]) -> bytes:
             code += [_insn(_MOV_IMM, 0, 0, 0, int(allow)), _insn(_EXIT, 0, 0, 0, 0)]
             break
         code += _one_rule(allow, kind, major, minor, access)
-    code += [_insn(_MOV_IMM, 0, 0, 0, 0), _insn(_EXIT, 0, 0, 0, 0)]
+    else:
+        # Only where no older rule decides everything: the verifier refuses code that nothing leads to.
+        code += [_insn(_MOV_IMM, 0, 0, 0, 0), _insn(_EXIT, 0, 0, 0, 0)]
     return b"".join(code)
 
 
