@@ -359,13 +359,17 @@ def mount_object(mount: Mount, volatile: bool) -> dict[str, Any]:
     volatile has said that a crash may cost these files, so the mark is removed."""
     options = list(mount.options)
     if volatile and mount.type == "overlay":
-        options.append("volatile")
+        if "volatile" not in options:
+            options.append("volatile")
         for option in mount.options:
             if option.startswith("workdir="):
-                try:
-                    os.rmdir(option.removeprefix("workdir=") + "/work/incompat/volatile")
-                except FileNotFoundError:
-                    pass
+                # A directory that newer kernels keep a file in.
+                mark = option.removeprefix("workdir=") + "/work/incompat/volatile"
+                for remove, path in ((os.unlink, f"{mark}/dirty"), (os.rmdir, mark)):
+                    try:
+                        remove(path)
+                    except FileNotFoundError:
+                        pass
     return {"type": mount.type, "source": mount.source, "options": options, "target": mount.target}
 
 
