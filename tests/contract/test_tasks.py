@@ -289,6 +289,18 @@ def test_much_output_is_all_in_the_log_when_the_exit_is_told(bench):
         assert bench.log("c1") == "0123456789\n" * 200_000
 
 
+def test_many_tasks_at_once_do_not_mix(bench):
+    @on(bench)
+    async def _():
+        async def one(name, number):
+            await bench.run(name, f"echo {name}; exit {number}")
+
+        await asyncio.gather(*(one(f"c{number}", number) for number in range(12)))
+        for number in range(12):
+            assert (await bench.exit_of(f"c{number}")).status == number
+            assert bench.log(f"c{number}") == f"c{number}\n"
+
+
 def test_a_restarted_sampand_finds_its_tasks_and_their_exits(bench):
     @on(bench)
     async def _():

@@ -68,7 +68,8 @@ class OomWatch:
         try:
             return parse_kills(os.pread(self._file, 4096, 0).decode())
         except OSError:
-            return 0  # ENODEV: the cgroup has been removed
+            self.close()  # ENODEV: the cgroup has been removed, and its file would stay ready for ever
+            return 0
 
     def close(self) -> None:
         """Stop watching."""

@@ -29,6 +29,7 @@ class Streams:
         self._loop = loop
         self._configured = False
         self._ended = False
+        self._stdin = True
         self._once = True
         self._log: LogFile | None = None
         self._master = -1
@@ -42,6 +43,7 @@ class Streams:
         """What the process's streams are; `once`: the end of the first client's input is the end of its input."""
         self.terminal = terminal
         self._log = log
+        self._stdin = stdin
         self._once = once
         self._configured = True
         if not stdin and self._input is not None:
@@ -115,7 +117,7 @@ class Streams:
 
     def attach_input(self) -> int | None:
         """A file descriptor for a client to write to, which it closes; None when the process takes no input."""
-        if self._ended:
+        if self._ended or not self._stdin:
             return None
         if self._master >= 0:
             return os.dup(self._master)

@@ -1,4 +1,4 @@
-"""Reading the kernel's counts of out-of-memory kills. The notices themselves: tests/linux/test_keeper_oom.py."""
+"""Reading the kernel's counts of out-of-memory kills. The notices themselves: tests/linux/test_keeper_host.py."""
 
 import pytest
 

@@ -225,6 +225,16 @@ def test_a_terminal_is_one_stream_whose_master_is_shared(loop, tmp_path):
     assert log_text(tmp_path) == "typed\r\nshown\r\n"
 
 
+def test_a_terminal_without_stdin_takes_no_input(loop):
+    streams = Streams(loop)
+    streams.configure(terminal=True, stdin=False, once=False, log=None)
+    master, slave = pty.openpty()
+    streams.console(master)
+    assert streams.attach_input() is None
+    os.close(slave)
+    streams.drop()
+
+
 def test_what_a_client_typed_before_the_terminal_came_is_carried_over(loop):
     streams = Streams(loop)
     fd = streams.attach_input()
