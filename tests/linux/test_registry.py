@@ -638,6 +638,19 @@ def test_a_mirror_is_asked_before_docker_hub_and_without_its_password(tmp_path):
     asyncio.run(asyncio.wait_for(body(), 30))
 
 
+def test_what_one_mirror_lacks_the_next_has(tmp_path):
+    async def body():
+        first, second, puller = FakeRegistry(), FakeRegistry(), Puller(tmp_path)
+        async with first.serving(), second.serving("127.0.0.2"):
+            async with puller.open(mirrors=(f"http://{first.host}", f"http://{second.host}")):
+                second.add("library/app", image(10))
+                await puller.pull("app")
+                assert first.asked("library/app/manifests")
+                assert puller.lines()[-1] == "Status: Downloaded newer image for app:latest"
+
+    asyncio.run(asyncio.wait_for(body(), 30))
+
+
 @pytest.mark.parametrize("kind", ["foreign", "artifact", "schema 1"])
 def test_what_is_no_image_is_refused_clearly(run, kind):
     import json
@@ -689,6 +702,21 @@ class TestPush:
                     f"{target.host}/y:v1", credentials=_anonymous(), progress=puller.progress.append
                 )
                 assert {m for m, _, _ in target.requests} == {"GET", "HEAD", "PUT"}
+
+        run(body)
+
+    def test_of_an_index_that_is_not_whole_the_own_platform_is_pushed(self, run):
+        own, other = image(10), image(10, architecture=made.OTHER_ARCHITECTURE)
+
+        async def body(registry, puller):
+            registry.add("x", other, own)
+            pulled = await puller.pull(f"{registry.host}/x")
+            puller.core.images.put(_renamed(pulled, f"{registry.host}/y:1"))
+            pushed = await puller.core.transfer.push(
+                f"{registry.host}/y:1", credentials=_anonymous(), progress=puller.progress.append
+            )
+            assert pushed.digest == own.manifest.digest
+            assert registry.manifests["y:1"][1] == own.manifest.content
 
         run(body)
 

@@ -19,8 +19,8 @@ from sampan.containerd.content import BlobIngest, ContentStore
 from sampan.containerd.diff import names
 from sampan.containerd.leases import Lease
 from sampan.oci import digest as digests
-from sampan.oci import image, platform, reference
-from sampan.oci.image import Descriptor, Index, Manifest, Platform, descriptor_document, descriptor_from
+from sampan.oci import image, reference
+from sampan.oci.image import Descriptor, Manifest, descriptor_document, descriptor_from
 from sampan.wire import layer_tar
 from sampan.wire.layer_tar import Entry, LayerTar, TarError
 
@@ -266,14 +266,3 @@ def _json(data: bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise errors.InvalidArgument(f"invalid image archive: {error}") from error
-
-
-def runnable(content: ContentStore, target: Descriptor, wanted: Platform) -> Manifest | None:
-    """The manifest under `target` that is here and suits `wanted` best; None when there is none."""
-    parsed = reachability.document(content, target)
-    if isinstance(parsed, Manifest):
-        return parsed if parsed.config.media_type in image.CONFIG_TYPES else None
-    assert isinstance(parsed, Index)
-    present = [member for member in parsed.manifests if content.has(member.digest)]
-    chosen = platform.choose(wanted, [member.platform for member in present])
-    return None if chosen is None else runnable(content, present[chosen], wanted)

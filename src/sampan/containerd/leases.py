@@ -23,7 +23,8 @@ class Leases:
     @contextmanager
     def held(self, name: str) -> Iterator[Lease]:
         """A lease for the duration of the block."""
-        with self._metadata.transaction(durable=True) as connection:
+        # Not durable: a lease has nothing to say after this process.
+        with self._metadata.transaction() as connection:
             connection.execute(
                 "insert or replace into leases (namespace, id, created_at, labels) values (?, ?, ?, ?)",
                 (self._namespace, name, now(), labels_text(None)),

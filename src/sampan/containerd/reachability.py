@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from sampan import errors
-from sampan.oci import digest, image
-from sampan.oci.image import Descriptor, Index, Manifest
+from sampan.oci import digest, image, platform
+from sampan.oci.image import Descriptor, Index, Manifest, Platform
 
 
 class Blobs(Protocol):
@@ -74,3 +74,18 @@ def chain_ids(blobs: Blobs, manifest: Manifest) -> list[str]:
         return digest.chain_ids(image.diff_ids(image.config_document(blobs.read(manifest.config.digest))))
     except errors.InvalidArgument:
         return []
+
+
+def runnable(blobs: Blobs, target: Descriptor, wanted: Platform) -> tuple[Descriptor, Manifest] | None:
+    """The manifest under `target` that is here and suits `wanted` best; None when there is none. NotFound (target)."""
+    parsed = document(blobs, target)
+    if isinstance(parsed, Manifest):
+        return (target, parsed) if parsed.config.media_type in image.CONFIG_TYPES else None
+    present = [member for member in parsed.manifests if blobs.has(member.digest)]
+    chosen = platform.choose(wanted, [member.platform for member in present])
+    return None if chosen is None else runnable(blobs, present[chosen], wanted)
+
+
+def is_whole(blobs: Blobs, target: Descriptor) -> bool:
+    """Whether everything an index names is here, all platforms' layers included."""
+    return all(blobs.has(digest) for digest in reach(blobs, target)[0])

@@ -15,19 +15,19 @@ import aiohttp
 
 from sampan import errors
 from sampan.containerd import host_image, leases, stacking
-from sampan.containerd.archive import Imported, Importer, export, runnable
+from sampan.containerd.archive import Imported, Importer, export
 from sampan.containerd.content import ContentStore
 from sampan.containerd.diff.stream import decompressed
 from sampan.containerd.images import ImageStore
 from sampan.containerd.layers import Layer, Layers
 from sampan.containerd.leases import Lease, Leases
 from sampan.containerd.metadata import Metadata
-from sampan.containerd.reachability import DOCUMENT_LIMIT
+from sampan.containerd.reachability import DOCUMENT_LIMIT, runnable
 from sampan.containerd.remotes import wording
 from sampan.containerd.remotes.download import Cut, Pipe
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.remotes.push import Push
-from sampan.containerd.remotes.registry import Repository, open_repository, open_session
+from sampan.containerd.remotes.registry import Repository, open_repository, open_session, repositories
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Credentials, Image, Progress
 from sampan.containerd.snapshots.native import NativeSnapshotter
@@ -71,13 +71,24 @@ class RegistryTransfer:
         if str(wanted) == host_image.NAME:
             progress(Progress("", f"Status: Image is up to date for {wanted.familiar}"))
             return self._images.get(host_image.NAME)
-        repository = await open_repository(self._http(), self._settings, wanted, credentials)
+        async for repository in repositories(self._http(), self._settings, wanted, credentials):
+            try:
+                return await self._pull_from(repository, wanted, platform or platforms.host(), progress)
+            except (errors.NotFound, errors.Unauthorized, errors.Forbidden, errors.Unavailable):
+                # A mirror need not have everything: whoever comes after it is asked.
+                if not repository.endpoint.mirror:
+                    raise
+        raise errors.NotFound(f"manifest for {wanted.familiar} not found: manifest unknown: manifest unknown")
+
+    async def _pull_from(
+        self, repository: Repository, wanted: Reference, platform: Platform, progress: Report
+    ) -> Image:
         with self._leases.held(f"pull-{os.urandom(8).hex()}") as lease:
             try:
                 target = await self._document(repository, lease, await self._resolve(repository, wanted))
                 # Not before: what does not exist is a plain error to clients, not one inside a stream of progress.
                 progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.path}"))
-                manifest = await self._choose(repository, lease, target, platform or platforms.host(), 0)
+                manifest = await self._choose(repository, lease, target, platform, 0)
                 chain = await self._chain(repository, lease, manifest)
             except Refusal as refused:
                 raise wording.pull_error(refused, wanted) from refused
@@ -123,8 +134,8 @@ class RegistryTransfer:
                 raise
             loaded: list[Image] = []
             for one in found:
-                manifest = runnable(self._content, one.target, platforms.host())
-                chain = [] if manifest is None else self._layer_chain(lease, manifest)
+                found_here = runnable(self._content, one.target, platforms.host())
+                chain = [] if found_here is None else self._layer_chain(lease, found_here[1])
                 # Something has to name it, or the next collection takes it.
                 for name in one.names or (f"{references.DEFAULT_DOMAIN}/library/imported@{one.target.digest}",):
                     image, _ = await self._bring(None, chain, Image(name, one.target), progress)
@@ -143,9 +154,10 @@ class RegistryTransfer:
             importer.close()
             pipe.leave()
 
-    def save(self, names: Sequence[str]) -> Iterator[bytes]:
-        """The archive of the named images (`archive.export`), in pieces. NotFound."""
-        return export(self._content, [(name, self._images.get(name).target) for name in names])
+    def save(self, images: Sequence[str | Descriptor]) -> Iterator[bytes]:
+        """The archive of the images (`archive.export`), in pieces; a descriptor is one without a name. NotFound."""
+        found = [("", one) if isinstance(one, Descriptor) else (one, self._images.get(one).target) for one in images]
+        return export(self._content, found)
 
     async def close(self) -> None:
         """Cancel what runs; close the connections."""
@@ -177,7 +189,7 @@ class RegistryTransfer:
             pass  # a HEAD has no body: the GET below tells what is wrong
         media_type, data = await repository.get_manifest(wanted.digest or wanted.tag)
         digest = wanted.digest or digests.of(data)
-        self._store(data, digest)
+        await asyncio.to_thread(self._store, data, digest)
         return Descriptor(media_type, digest, len(data))
 
     async def _document(self, repository: Repository, lease: Lease, descriptor: Descriptor) -> Descriptor:
@@ -188,13 +200,14 @@ class RegistryTransfer:
             media_type = descriptor.media_type
         else:
             media_type, data = await repository.get_manifest(descriptor.digest)
-            self._store(data, descriptor.digest)
+            await asyncio.to_thread(self._store, data, descriptor.digest)
         # A server may call everything octet-stream; the document itself knows better.
         known = media_type if media_type in images.INDEX_TYPES | images.MANIFEST_TYPES else ""
         parsed = images.parse(data, known)
         return Descriptor(parsed.media_type, descriptor.digest, len(data))
 
     def _store(self, data: bytes, digest: str) -> None:
+        """In a thread: it waits for the disk."""
         if digest.startswith("sha256:"):
             self._content.put(data)
             return
@@ -232,7 +245,8 @@ class RegistryTransfer:
             if layer.media_type not in images.LAYER_TYPES:
                 raise errors.InvalidArgument(f"unsupported layer media type: {layer.media_type}")
         if not self._content.has(manifest.config.digest):
-            self._store(await self._small_blob(repository, manifest.config), manifest.config.digest)
+            data = await self._small_blob(repository, manifest.config)
+            await asyncio.to_thread(self._store, data, manifest.config.digest)
         return self._layer_chain(lease, manifest)
 
     def _layer_chain(self, lease: Lease, manifest: Manifest) -> list[Layer]:

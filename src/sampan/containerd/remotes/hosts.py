@@ -69,14 +69,12 @@ def is_insecure(settings: RegistrySettings, domain: str) -> bool:
     if domain in settings.insecure:
         return True
     host = _host_of(domain)
-    if host == "localhost" or host in settings.insecure:
+    if is_loopback(domain) or host in settings.insecure:
         return True
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return False
-    if address.is_loopback:
-        return True
     for listed in settings.insecure:
         try:
             if address in ipaddress.ip_network(listed, strict=False):
@@ -84,6 +82,15 @@ def is_insecure(settings: RegistrySettings, domain: str) -> bool:
         except ValueError:
             continue  # a host name, compared above
     return False
+
+
+def is_loopback(domain: str) -> bool:
+    """Of "host" or "host:port", by its spelling alone."""
+    host = _host_of(domain)
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _host_of(domain: str) -> str:

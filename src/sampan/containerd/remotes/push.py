@@ -19,7 +19,7 @@ from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.remotes.registry import Repository
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Progress
-from sampan.oci import image
+from sampan.oci import image, platform
 from sampan.oci.image import Descriptor, Index, Manifest
 
 # Up to this size a blob goes in one request, which may be sent again; a larger one in chunks of this size.
@@ -44,6 +44,11 @@ class Push:
 
     async def push(self, target: Descriptor) -> Descriptor:
         """The pushed manifest's descriptor. Refusal; NotFound for content that is not here; InvalidArgument."""
+        if target.media_type in image.INDEX_TYPES and not reachability.is_whole(self._content, target):
+            # A registry refuses an index whose members it lacks: push the one image that was pulled of it.
+            here = reachability.runnable(self._content, target, platform.host())
+            if here is not None:
+                target = here[0]
         documents = list(reachability.documents(self._content, target))
         if not documents:
             raise errors.NotFound(f"content {target.digest}: not found")

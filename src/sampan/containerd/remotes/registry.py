@@ -21,7 +21,7 @@ import aiohttp
 from sampan import errors
 from sampan.containerd.reachability import DOCUMENT_LIMIT
 from sampan.containerd.remotes import auth, wording
-from sampan.containerd.remotes.hosts import Endpoint, RegistrySettings, endpoints
+from sampan.containerd.remotes.hosts import Endpoint, RegistrySettings, endpoints, is_loopback
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Credentials
 from sampan.oci import digest as digests
@@ -63,20 +63,36 @@ def open_session() -> aiohttp.ClientSession:
 async def open_repository(
     session: aiohttp.ClientSession, settings: RegistrySettings, reference: Reference, credentials: Credentials
 ) -> Repository:
-    """The repository of `reference` on the first endpoint that answers `/v2/`.
+    """The repository of `reference` on the first endpoint that answers `/v2/`. Unavailable."""
+    async for repository in repositories(session, settings, reference, credentials):
+        return repository
+    raise errors.Unavailable(f"no endpoint for {reference.domain}")
 
-    Unavailable with Go's words for the last failure; Unauthorized never (that is for the first real request)."""
+
+async def repositories(
+    session: aiohttp.ClientSession, settings: RegistrySettings, reference: Reference, credentials: Credentials
+) -> AsyncIterator[Repository]:
+    """The repository on each endpoint that answers `/v2/`, mirrors first.
+
+    Unavailable with Go's words for the last failure when none does; Unauthorized never (that is for the first real
+    request)."""
     failure: errors.Error | None = None
+    answered = False
     for endpoint in endpoints(settings, reference.domain):
         # A mirror is not the registry the password belongs to.
         own = Credentials() if endpoint.mirror else credentials
         repository = Repository(session, settings, endpoint, reference, own)
         try:
             await repository.ping()
-            return repository
         except errors.Unavailable as error:
             failure = error
-    raise failure or errors.Unavailable(f"no endpoint for {reference.domain}")
+            continue
+        answered = True
+        yield repository
+        if not endpoint.mirror:
+            return  # the rest are other ways to the same registry
+    if failure is not None and not answered:
+        raise failure
 
 
 class Repository:
@@ -293,6 +309,8 @@ def retry_after(header: str) -> float | None:
 def _proxy(url: str) -> str | None:
     """From HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as docker's daemon reads them."""
     parts = urlsplit(url)
+    if is_loopback(parts.netloc.rpartition("@")[2]):
+        return None
     proxies = urllib.request.getproxies_environment()
     if not proxies or urllib.request.proxy_bypass(parts.netloc):
         return None
