@@ -170,7 +170,7 @@ def resolve_user(room: Room, record: Container, text: str) -> users.User:
     stack = layers.directories(room.core.snapshots.mounts(record.id)) or []
     passwd = layers.read_file(stack, _PASSWD, users.MAX_FILE) if stack else b""
     group = layers.read_file(stack, _GROUP, users.MAX_FILE) if stack else b""
-    return users.resolve(text, passwd, group, record.host_config.group_add)
+    return users.resolve(text, passwd, group, tuple(record.host_config.group_add))
 
 
 def _joined(room: Room, reference: str, kind: str) -> Container:

@@ -5,7 +5,8 @@ Source: passwd(5), group(5); the rules are those of runc's GetExecUser, which Do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sampan.errors import InvalidArgument
@@ -23,7 +24,8 @@ class User:
     home: str
 
 
-def resolve(text: str, passwd: bytes, group: bytes, extra_groups: Sequence[str] = ()) -> User:
+@functools.lru_cache(maxsize=16)
+def resolve(text: str, passwd: bytes, group: bytes, extra_groups: tuple[str, ...] = ()) -> User:
     """`text` is "", "user", "uid", "user:group" and so on. InvalidArgument
     `unable to find user x: no matching entries in passwd file`, likewise for a group."""
     user_part, _, group_part = text.partition(":")

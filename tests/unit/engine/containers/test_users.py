@@ -56,9 +56,9 @@ def test_what_is_not_there_or_out_of_range_is_refused(text, message):
 
 
 def test_added_groups_come_by_name_and_number():
-    assert resolve("1234", PASSWD, GROUP, ["wheel", "77"]).groups == (0, 10, 77)
+    assert resolve("1234", PASSWD, GROUP, ("wheel", "77")).groups == (0, 10, 77)
     with pytest.raises(InvalidArgument, match="unable to find group nope"):
-        resolve("", PASSWD, GROUP, ["nope"])
+        resolve("", PASSWD, GROUP, ("nope",))
 
 
 def test_an_image_without_files_still_has_a_root():
