@@ -390,7 +390,11 @@ _NULLABLE_MAPS = frozenset(("EndpointsConfig", "PortBindings", "ExposedPorts", "
 
 def parse(data: bytes, kind: type[T]) -> T:
     """The JSON body `data` as the document `kind`. msgspec.DecodeError that names the place of what does not fit."""
-    plain = msgspec.json.decode(data or b"{}")
+    try:
+        plain = msgspec.json.decode(data or b"{}")
+    except UnicodeDecodeError as error:
+        # msgspec's own error for text that is no UTF-8 is of another kind than for other malformed JSON.
+        raise msgspec.DecodeError(str(error)) from None
     if not isinstance(plain, dict):
         raise msgspec.ValidationError("expected an object")
     return msgspec.convert(_without_nulls(plain), kind, strict=True)

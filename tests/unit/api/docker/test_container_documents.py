@@ -61,7 +61,9 @@ def test_a_record_survives_its_json():
     assert msgspec.json.decode(msgspec.json.encode(found), type=CreateRequest) == found
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"5", b'{"Cmd":5}', b'{"HostConfig":{"Memory":"x"}}', b'{"Env":{}}'])
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"5", b'{"Cmd":5}', b'{"HostConfig":{"Memory":"x"}}', b'{"Env":{}}', b'"\xff"']
+)
 def test_a_body_that_does_not_fit_is_a_decode_error(body):
     with pytest.raises(msgspec.DecodeError):
         parse(body, CreateRequest)
