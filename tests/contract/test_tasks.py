@@ -120,6 +120,21 @@ def test_deleting_a_task_that_never_started_ends_it_without_an_exit_notice(bench
         assert bench.unheard() == []
 
 
+def test_a_create_that_is_given_up_is_undone(bench):
+    @on(bench)
+    async def _():
+        await bench.run("c0", "exec sleep 1000")
+        making = asyncio.ensure_future(bench.create("c1", "true"))
+        while "c1" not in bench.tasks._owner:
+            await asyncio.sleep(0)
+        making.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await making
+        assert [state.container_id for state in await bench.tasks.list()] == ["c0"]
+        await bench.run("c1", "exit 4")
+        assert (await bench.exit_of("c1")).status == 4
+
+
 def test_a_program_that_is_not_there_is_the_start_s_error_or_the_create_s(bench):
     @on(bench)
     async def _():

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -48,7 +48,7 @@ class KeeperTasks:
         self._exit_callbacks: list[Callable[[TaskExit], None]] = []
         self._oom_callbacks: list[Callable[[str], None]] = []
         self._starting = asyncio.Lock()
-        self._recoveries: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
         self._closing = False
 
     async def open(self) -> None:
@@ -73,8 +73,8 @@ class KeeperTasks:
     async def close(self) -> None:
         """Let go of the keepers; tasks go on. A keeper without tasks is ended."""
         self._closing = True
-        for recovery in list(self._recoveries):
-            recovery.cancel()
+        for work in list(self._background):
+            work.cancel()
         for keeper in list(self._keepers.values()):
             if not keeper.tasks:
                 await self._shut_down(keeper)
@@ -102,8 +102,8 @@ class KeeperTasks:
         keeper = await self._choose(container_id)
         # Noted before the call, because the exit may be heard before this coroutine goes on.
         self._running[container_id] = 0
-        try:
-            result = await keeper.call(
+        making = asyncio.ensure_future(
+            keeper.call(
                 "create",
                 container=container_id,
                 bundle=bundle,
@@ -116,6 +116,13 @@ class KeeperTasks:
                 log=None if io.log is None else asdict(io.log),
                 console_size=None if io.console_size is None else list(io.console_size),
             )
+        )
+        try:
+            result = await asyncio.shield(making)
+        except asyncio.CancelledError:
+            # The keeper goes on making it, and nobody would ever ask for it again.
+            self._later(self._unmake(container_id, keeper, making))
+            raise
         except BaseException:
             await self._drop(container_id)
             raise
@@ -211,8 +218,8 @@ class KeeperTasks:
         return task_exit(result["exit"])
 
     async def list(self) -> Sequence[TaskState]:
-        if self._recoveries:
-            await asyncio.wait(self._recoveries)
+        if self._background:
+            await asyncio.wait(self._background)
         states: list[TaskState] = []
         for keeper in list(self._keepers.values()):
             try:
@@ -224,6 +231,20 @@ class KeeperTasks:
                 self._tell_exit(task_exit(fields))
             states += [task_state(fields) for fields in result["tasks"]]
         return states
+
+    async def _unmake(self, container_id: str, keeper: Keeper, making: asyncio.Future[dict[str, Any]]) -> None:
+        try:
+            await making
+            await keeper.call("delete", container=container_id)
+        except errors.Error as error:
+            print(f"sampand: task {container_id}, given up while it was made: {error}", file=sys.stderr)
+        finally:
+            await self._drop(container_id)
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _of(self, container_id: str) -> Keeper:
         keeper = self._owner.get(container_id)
@@ -319,9 +340,7 @@ class KeeperTasks:
         del self._keepers[keeper.number]
         if self._closing:
             return
-        recovery = asyncio.get_running_loop().create_task(self._recover(keeper))
-        self._recoveries.add(recovery)
-        recovery.add_done_callback(self._recoveries.discard)
+        self._later(self._recover(keeper))
 
     async def _recover(self, dead: Keeper) -> None:
         """A keeper died: its successor kills what is left of its tasks and reports them; so do we."""

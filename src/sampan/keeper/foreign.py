@@ -55,7 +55,7 @@ class Foreign:
         """Tasks whose start command runs, with the status of an init that has ended before the command has."""
 
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
-        rootfs = os.path.join(task.bundle, (spec.get("root") or {}).get("path", "rootfs"))
+        rootfs = rootfs_path(task.bundle, spec)
         mount_rootfs(task.rootfs, rootfs)
 
         def created(error: Exception | None) -> None:
@@ -139,9 +139,8 @@ class Foreign:
             self._janitor.close_soon(mntns)
 
         def deleted(error: Exception | None, output: bytes) -> None:
-            rootfs = f"{task.bundle}/rootfs"
             try:
-                unmount_rootfs(task.rootfs, rootfs)
+                unmount_rootfs(task.rootfs, rootfs_path(task.bundle))
             except OSError as trouble:
                 error = error or errors.Error(str(trouble))
             done(error, {})
@@ -218,6 +217,17 @@ class Foreign:
             self._starting[child.task.id] = status
         else:
             self._exited(child, status)
+
+
+def rootfs_path(bundle: str, spec: dict[str, Any] | None = None) -> str:
+    """Where the bundle's (or the given) spec has the root file system; "rootfs" when nothing can be read."""
+    if spec is None:
+        try:
+            with open(f"{bundle}/config.json", encoding="utf-8") as file:
+                spec = json.load(file)
+        except (OSError, ValueError):
+            spec = {}
+    return os.path.join(bundle, ((spec or {}).get("root") or {}).get("path", "rootfs"))
 
 
 def end_process(child: Process) -> None:
