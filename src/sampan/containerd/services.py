@@ -27,7 +27,7 @@ millisecond and touch only local files or sqlite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, Protocol
 
@@ -228,6 +228,15 @@ class Transfer(Protocol):
         progress: Callable[[Progress], None],
     ) -> Descriptor:
         """Upload what the registry lacks of the image named `reference`; the pushed manifest."""
+
+    async def load(self, archive: AsyncIterator[bytes], *, progress: Callable[[Progress], None]) -> Sequence[Image]:
+        """Import an image archive (docker-archive or OCI layout; plain, gzip or zstd) as it streams in.
+
+        The images as named; one without a name gets one under `imported@DIGEST`. InvalidArgument, DataLoss."""
+
+    def save(self, images: Sequence[str | Descriptor]) -> Iterator[bytes]:
+        """The archive of these images (a name, or a descriptor for one without), in pieces: an OCI image layout with
+        docker's `manifest.json`. NotFound; InvalidArgument for `sampan/host`, before the first piece."""
 
 
 class Registries(Protocol):

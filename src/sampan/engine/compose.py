@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sampan.containerd.remotes.hosts import RegistrySettings
     from sampan.engine.containers.room import Room
     from sampan.engine.events import EventLog
+    from sampan.engine.images.archives import Archives
     from sampan.engine.images.catalog import Catalog
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
@@ -44,6 +45,7 @@ class Engine:
     images: Catalog
     removal: Removal
     transfers: Transfers
+    archives: Archives
     registries: Registries
     volumes: LocalVolumes
     networks: Networks
@@ -121,6 +123,7 @@ def _assemble(
     from sampan.engine import disk_usage
     from sampan.engine.containers.room import Usage, open_room
     from sampan.engine.containers.store import Store
+    from sampan.engine.images.archives import Archives
     from sampan.engine.images.catalog import Catalog
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
@@ -153,8 +156,11 @@ def _assemble(
     )
     removal = Removal(images, core.images, usage, events)
     transfers = Transfers(images, core.transfer, events)
+    archives = Archives(images, core.transfer, events)
     registries = RegistrySurvey(_registry_settings(settings))
-    return Engine(settings, core, events, images, removal, transfers, registries, volumes, networks, room, system)
+    return Engine(
+        settings, core, events, images, removal, transfers, archives, registries, volumes, networks, room, system
+    )
 
 
 async def _leave(room: Room, settings: Settings) -> None:

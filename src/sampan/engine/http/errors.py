@@ -53,7 +53,7 @@ def answer(error: BaseException) -> web.Response:
     text = str(error) or type(error).__name__
     if not isinstance(error, errors.Error):
         log.error("unexpected error: %s\n%s", text, "".join(traceback.format_exception(error)).rstrip())
-    elif status >= 500:
+    elif status == 500:
         log.error("%s", text)
     return web.Response(status=status, body=body(text), content_type="application/json")
 

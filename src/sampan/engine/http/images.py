@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable
 
@@ -23,7 +24,7 @@ log = logging.getLogger("sampan.http")
 
 
 def routes(engine: Engine) -> list[web.RouteDef]:
-    return [*_reading(engine), *_changing(engine), *_moving(engine)]
+    return [*_reading(engine), *_changing(engine), *_moving(engine), *_archives(engine)]
 
 
 def _reading(engine: Engine) -> list[web.RouteDef]:
@@ -102,6 +103,31 @@ def _moving(engine: Engine) -> list[web.RouteDef]:
     return [
         web.post("/images/create", create),
         web.post("/images/{name:.*}/push", push),
+    ]
+
+
+def _archives(engine: Engine) -> list[web.RouteDef]:
+    async def save(request: web.Request) -> web.StreamResponse:
+        given = [request.match_info["name"]] if "name" in request.match_info else request.query.getall("names", [])
+        pieces = engine.archives.save(given)
+        response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
+        await response.prepare(request)
+        # A piece is read from disk in a thread: an archive may be larger than memory and slower than the client.
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+    @ends_with_client
+    async def load(request: web.Request) -> web.StreamResponse:
+        stream = JsonStream(request)
+        archive = request.content.iter_chunked(1 << 18)
+        return await _told(stream, engine.archives.load(archive, flag(request, "quiet", True), stream.put))
+
+    return [
+        web.get("/images/get", save, allow_head=False),
+        web.get("/images/{name:.*}/get", save, allow_head=False),
+        web.post("/images/load", load),
     ]
 
 

@@ -73,7 +73,8 @@ def keep(catalog: Catalog, losing: Image) -> None:
     details = catalog.details_of(losing)
     if details is None:
         return
-    if all(name.name == losing.name for name in catalog.entry_of(details.id).names):
+    names = [name.name for entry in catalog.entries() if entry.id == details.id for name in entry.names]
+    if all(name == losing.name for name in names):
         catalog.names.put(Image(f"{DANGLING}@{details.manifest.digest}", details.manifest))
 
 

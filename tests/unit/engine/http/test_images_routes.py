@@ -17,6 +17,7 @@ from tests.unit.engine.images.test_transfer import Registry
 
 from sampan.containerd.services import Image, Progress
 from sampan.engine.http import images as routes_of
+from sampan.engine.images.archives import Archives
 from sampan.engine.images.transfer import Transfers
 from sampan.errors import DataLoss, Unauthorized, Unavailable
 
@@ -29,6 +30,7 @@ def rooms(tmp_path: Path, registry: type[Registry] = Registry) -> Iterator[tuple
             "images": made.catalog,
             "removal": made.removal,
             "transfers": Transfers(made.catalog, source, made.events),
+            "archives": Archives(made.catalog, made.core.transfer, made.events),
             "events": made.events,
         }  # fmt: skip
 
@@ -183,6 +185,25 @@ def test_prune_reports_lines_and_bytes(tmp_path: Path) -> None:
             filters = json.dumps({"dangling": {"false": True}})
             found = await (await session.post("/images/prune", params={"filters": filters})).json()
             assert {"Deleted": details.id} in found["ImagesDeleted"]
+
+    with rooms(tmp_path) as (made, _, engine):
+        asyncio.run(check(made, engine))
+
+
+def test_an_archive_goes_out_and_in(tmp_path: Path) -> None:
+    async def check(made: Shelf, engine: dict[str, Any]) -> None:
+        details = made.add("docker.io/team/a:1", "x")
+        async with tag(tmp_path, routes_of.routes, **engine) as session:
+            saved = await session.get("/images/team/a:1/get")
+            assert saved.headers["Content-Type"] == "application/x-tar"
+            archive = await saved.read()
+            assert await (await session.get("/images/get?names=team/a:1")).read() == archive
+            made.removal.remove("team/a:1")
+            loaded = await session.post("/images/load?quiet=1", data=archive)
+            assert await told(loaded) == [{"stream": "Loaded image: team/a:1\n"}]
+            assert made.catalog.find("team/a:1")[0].id == details.id
+            assert (await session.get("/images/nope/get")).status == 404
+            assert (await session.post("/images/load", data=b"garbage" * 100)).status == 400
 
     with rooms(tmp_path) as (made, _, engine):
         asyncio.run(check(made, engine))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import os
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,16 @@ from sampan.oci import digest, image
 from sampan.oci.image import Descriptor
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+def layer_of(name: str) -> bytes:
+    """A tar with one file of that name, owned by whoever runs the tests, so that it unpacks without root."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size, member.uid, member.gid = 1000, os.getuid(), os.getgid()
+        archive.addfile(member, io.BytesIO(bytes(1000)))
+    return packed.getvalue()
 
 
 class Heard:
@@ -65,7 +78,7 @@ class Shelf:
         return details
 
     def manifest(self, *layers: str, layer_type: str = TAR, **config: Any) -> Descriptor:
-        blobs = [f"layer {layer}".encode() for layer in layers]
+        blobs = [layer_of(layer) for layer in layers]
         diff_ids = [digest.of(blob) for blob in blobs]
         document = {
             "os": "linux",
