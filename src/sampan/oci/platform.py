@@ -38,8 +38,10 @@ _ARCHITECTURES = {
     "loongarch64": ("loong64", ""),
 }
 _KNOWN_OS = frozenset(
-    ("aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd")
-    + ("plan9", "solaris", "wasip1", "windows", "zos")
+    (
+        *("aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd"),
+        *("plan9", "solaris", "wasip1", "windows", "zos"),
+    )
 )
 _COMPONENT = re.compile(r"[A-Za-z0-9_.-]+\Z")
 _ARM_VARIANT = re.compile(r"v([5-9])(?:\.\d+)?\Z")

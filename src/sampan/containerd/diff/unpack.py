@@ -1,8 +1,10 @@
 """Unpacking one layer from a byte stream: decompress, hash, write, in one pass.
 
-Where it runs: in a thread of sampand's (`asyncio.to_thread`), one per layer. Forking is out, since sampand has threads
-and a child would inherit a lock that another thread holds; a helper process would save little: inflating, hashing and
-every system call release the interpreter's lock. The measure is in `bench/`.
+Where it runs: in a thread of sampand's, one per layer. Forking is out, since sampand has threads and a child would
+inherit a lock that another thread holds. Inflating, hashing and every system call release the interpreter's lock: two
+layers of 6,000 files in two threads took 0.77 to 0.89 of the time of one after the other on ext4 (two cores, others at
+work). A resident pair of helper processes would reach 0.5, for some 20 MB of memory each; most of the time is the
+kernel's (creating the file, 28 us of processor per file in all on tmpfs), which the erofs index of FLOOR.md avoids.
 """
 
 from __future__ import annotations
