@@ -92,6 +92,8 @@ def refusals(runtime: Runtime) -> list[tuple[list[str], int, str]]:
         (["kill", name, "FOO"], 1, 'unknown signal "FOO"'),
         (["exec", name, "nosuch"], 255, 'exec failed: unable to start container process: exec: "nosuch": '
          "executable file not found in $PATH"),
+        (["exec", "--cwd", "/nowhere", name, "/bin/true"], 255, 'exec failed: unable to start container process: '
+         'chdir to cwd ("/nowhere") set in config.json failed: no such file or directory'),
         (["state", "nobody"], 1, "container does not exist"),
         (["start", "nobody"], 1, "container does not exist"),
         (["kill", "nobody"], 1, "container does not exist"),

@@ -12,7 +12,13 @@ import sys
 
 from sampan.linux import fds
 from sampan.runtime import handshake
+from sampan.runtime.plan import READY
 from sampan.runtime.steps.situation import Situation, StepFailed, detailed
+
+_MAKING, _FINISHING, _PROCEEDING = range(3)
+"""Where a step fails decides how runc words it: while the container is made, while the process is made out of init
+(from the step in _PHASES on), and when nobody waits for an answer any more."""
+_PHASES = {"close_descriptors": _FINISHING}
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,21 +30,23 @@ if TYPE_CHECKING:
 
 def main(steps: list[Step], perform: dict[str, Perform], init: Situation, keep: list[int]) -> NoReturn:
     """Perform `steps` by the functions of `steps.resolve`; `keep` are descriptors to leave open."""
-    proceeded = False
+    phase = _MAKING
     cause = ""
     try:
         close_the_door()
         _own_descriptors(init, keep)
         for step in steps:
             cause = step.cause
+            phase = _PHASES.get(step.do, phase)
             perform[step.do](init, **step.with_)
-            proceeded = proceeded or step.do == "ready"
+            if step.do == READY:
+                phase = _PROCEEDING
     except StepFailed as failure:
-        _fail(init, proceeded, failure.kind, str(failure), failure.in_init, cause)
+        _fail(init, phase, failure.kind, str(failure), cause)
     except OSError as error:
-        _fail(init, proceeded, "Error", detailed(error), True, cause)
+        _fail(init, phase, "Error", detailed(error), cause)
     except BaseException as error:
-        _fail(init, proceeded, "Error", f"{type(error).__name__}: {error}", True, cause)
+        _fail(init, phase, "Error", f"{type(error).__name__}: {error}", cause)
     os._exit(1)
 
 
@@ -67,11 +75,11 @@ def _own_descriptors(init: Situation, keep: list[int]) -> None:
         os.close(fd)
 
 
-def _fail(init: Situation, proceeded: bool, kind: str, text: str, in_init: bool, cause: str) -> NoReturn:
-    if proceeded:
+def _fail(init: Situation, phase: int, kind: str, text: str, cause: str) -> NoReturn:
+    if phase == _PROCEEDING:
         os.write(2, f"{text}\n".encode("utf-8", "surrogateescape"))
         os._exit(1)
-    if in_init:
+    if phase == _MAKING:
         text = f"error during container init: {text}"
         # runc does not say which field of the spec it was; behind its own text that harms no reader of it.
         text += f" [{cause}]" if cause.endswith("]") else ""

@@ -118,6 +118,7 @@ EVERYTHING: dict[str, Any] = {
     "process.ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4},
     "process.rlimits": [{"type": "RLIMIT_CORE", "soft": 1, "hard": 2}],
     "process.noNewPrivileges": True,
+    "process.cwd": "/far",
     "process.apparmorProfile": "p",
     "process.selinuxLabel": "l",
     "domainname": "sea",

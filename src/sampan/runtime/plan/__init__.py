@@ -243,6 +243,9 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
         )
     if wishes.terminal:
         steps.append(Step("console", "process.terminal", size=wishes.console_size, device=True))
+    process = spec.get("process", {})
+    if process.get("cwd", "/") != "/":
+        steps.append(Step("make_working_directory", "process.cwd", path=process["cwd"]))
     steps += late
     if spec["root"].get("readonly"):
         steps.append(Step("read_only_root", "root.readonly"))

@@ -37,6 +37,7 @@ PERFORM: dict[str, Perform] = {
     "join_container": joining.join_container,
     "join_namespaces": joining.join_namespaces,
     "loopback_up": joining.loopback_up,
+    "make_working_directory": identity.make_working_directory,
     "mask_path": rootfs.mask_path,
     "memory_policy": identity.memory_policy,
     "mount": rootfs.mount_file_system,

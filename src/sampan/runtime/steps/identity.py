@@ -132,7 +132,7 @@ def stdio_owner(init: Situation, uid: int) -> None:
 
 def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd: str) -> None:
     """Become the user, in the working directory; the permitted capabilities stay for the next step."""
-    there = _enter(init, cwd, create=True)
+    there = _enter(cwd, retry=True)
     os.umask(umask)
     try:
         credentials.set_ids(uid, gid, groups, keep_capabilities=True)
@@ -140,7 +140,7 @@ def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd
         raise StepFailed(f"setup user: {words(error)}") from None
     if not there:
         # A directory that only the user may enter, as on a network file system that trusts no root.
-        _enter(init, cwd, create=False)
+        _enter(cwd, retry=False)
     try:
         # The kernel answers with "(unreachable)" for a directory outside of the root, as behind a leaked
         # descriptor in /proc/self/fd (CVE-2024-21626); Python's getcwd raises for it.
@@ -150,18 +150,21 @@ def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd
                          "breakout detected") from None  # fmt: skip
 
 
-def _enter(init: Situation, cwd: str, create: bool) -> bool:
+def _enter(cwd: str, retry: bool) -> bool:
     try:
-        if create:
-            os.close(paths.mkdirs_in_root(init.root, cwd))
         os.chdir(cwd)
-    except PermissionError:
-        if create:
-            return False
-        raise StepFailed(f'chdir to cwd ("{cwd}") set in config.json failed: permission denied') from None
     except OSError as error:
+        if retry and error.errno in (errno.EACCES, errno.EPERM):
+            return False
         raise StepFailed(f'chdir to cwd ("{cwd}") set in config.json failed: {words(error)}') from None
     return True
+
+
+def make_working_directory(init: Situation, path: str) -> None:
+    try:
+        os.close(paths.mkdirs_in_root(init.root, path))
+    except OSError as error:
+        raise StepFailed(f"mkdir {path}: {words(error)}") from None
 
 
 def set_capabilities(init: Situation, effective: int, permitted: int, inheritable: int, ambient: int) -> None:
@@ -185,7 +188,7 @@ def find_program(init: Situation, name: str) -> None:
     if "/" in name:
         problem = _unfit(name)
         if problem:
-            raise StepFailed(f'exec: "{name}": {problem}', "InvalidArgument", in_init=False)
+            raise StepFailed(f'exec: "{name}": {problem}', "InvalidArgument")
         init.path = name
         return
     for directory in init.env.get("PATH", "").split(":"):
@@ -193,10 +196,10 @@ def find_program(init: Situation, name: str) -> None:
         if not _unfit(candidate):
             if not candidate.startswith("/"):
                 raise StepFailed(f'exec: "{name}": cannot run executable found relative to current directory',
-                                 "InvalidArgument", in_init=False)  # fmt: skip
+                                 "InvalidArgument")  # fmt: skip
             init.path = candidate
             return
-    raise StepFailed(f'exec: "{name}": executable file not found in $PATH', "InvalidArgument", in_init=False)
+    raise StepFailed(f'exec: "{name}": executable file not found in $PATH', "InvalidArgument")
 
 
 def _unfit(path: str) -> str:
@@ -241,4 +244,4 @@ def execve(init: Situation, args: list[str]) -> None:
     try:
         process.execve(init.path, args, init.env)
     except OSError as error:
-        raise StepFailed(f"exec {init.path}: {words(error)}", in_init=False) from None
+        raise StepFailed(f"exec {init.path}: {words(error)}") from None

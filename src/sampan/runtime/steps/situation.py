@@ -12,10 +12,9 @@ if TYPE_CHECKING:
 class StepFailed(Exception):
     """A step could not be done; the text is runc's, for the user. `kind` is the name of a class of `sampan.errors`."""
 
-    def __init__(self, text: str, kind: str = "Error", in_init: bool = True) -> None:
+    def __init__(self, text: str, kind: str = "Error") -> None:
         super().__init__(text)
         self.kind = kind
-        self.in_init = in_init
 
 
 class Situation:
