@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import leave_out
 from tests.peers.client import Docker
 from tests.peers.engines import Engine
+from tests.peers.waiting import eventually
 
 STATUS = "cat /proc/self/status"
 
@@ -52,7 +53,7 @@ def test_rm_removes_the_container_and_its_anonymous_volume(docker: Docker) -> No
     before = set(docker.ok("volume", "ls", "-q").split())
     docker.ok("run", "--rm", "--name", "brief", "configured")
     assert docker.ok("ps", "-aq", "--filter", "name=brief") == ""
-    assert set(docker.ok("volume", "ls", "-q").split()) <= before
+    eventually(lambda: set(docker.ok("volume", "ls", "-q").split()) <= before, what="its volume is removed too")
 
 
 def test_d_prints_the_id_and_leaves_the_container_running(docker: Docker) -> None:

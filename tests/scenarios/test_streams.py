@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 
@@ -92,22 +93,30 @@ def test_it_is_a_real_terminal_of_the_client_s_size(docker: Docker) -> None:
         assert terminal.end() == 7
 
 
-def eventually_size(terminal: Terminal, size: str) -> None:
+def eventually_size(terminal: Terminal, size: str, within: float = 15) -> None:
     """The shell on the terminal sees `rows columns`, now or soon: docker sends the size after the start."""
 
     def look() -> bool:
         terminal.type("stty size\n")
         return terminal.expect(r"\n(\d+ \d+)\r\n").group(1) == size
 
-    eventually(look, what=f"the terminal is {size}")
+    eventually(look, within=within, what=f"the terminal is {size}")
 
 
 def test_a_resize_of_the_window_reaches_the_container(docker: Docker) -> None:
     with docker.terminal("run", "--rm", "-it", "busybox", "sh") as terminal:
         terminal.expect("# ")
         eventually_size(terminal, "24 80")
-        terminal.resize(50, 120)
-        eventually_size(terminal, "50 120")
+        columns = itertools.count(100)
+
+        def resized() -> bool:
+            # again each time: the client looks for the signal only a moment after the start
+            wanted = next(columns)
+            terminal.resize(50, wanted)
+            eventually_size(terminal, f"50 {wanted}", within=2)
+            return True
+
+        eventually(resized)
         terminal.type("exit\n")
         assert terminal.end() == 0
 
@@ -116,8 +125,14 @@ def test_the_program_hears_of_a_resize_by_sigwinch(docker: Docker) -> None:
     script = "trap 'stty size' WINCH; echo re''ady; while :; do sleep 0.05; done"
     with docker.terminal("run", "--rm", "-it", "busybox", "sh", "-c", script) as terminal:
         terminal.expect("ready")
-        terminal.resize(41, 42)
-        terminal.expect("41 42")
+        columns = itertools.count(42)
+
+        def heard() -> bool:
+            wanted = next(columns)
+            terminal.resize(41, wanted)
+            return bool(terminal.expect(f"41 {wanted}", within=2))
+
+        eventually(heard)
 
 
 def test_ctrl_c_interrupts_the_foreground_program_not_the_container(docker: Docker) -> None:
