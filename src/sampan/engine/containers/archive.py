@@ -139,9 +139,10 @@ def get(room: Room, reference: str, path: str, target: BinaryIO) -> str:
 
 
 def export(room: Room, reference: str, target: BinaryIO) -> None:
-    """The whole file system as a tar, names relative to the root, in a worker thread. NotFound, OSError."""
-    record = room.store.get(reference)
-    with rootfs(room.core.snapshots.mounts(record.id)) as root:
+    """The whole file system as a tar, names relative to the root and without what is mounted below it, in a worker
+    thread. NotFound, OSError."""
+    with root_of(room, reference) as root:
+        device = os.fstat(root).st_dev
         directory = paths.reopen(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             seen: dict[tuple[int, int], str] = {}
@@ -149,15 +150,19 @@ def export(room: Room, reference: str, target: BinaryIO) -> None:
                 for entry in sorted(os.listdir(directory)):
                     child = os.open(entry, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
                     try:
-                        _add(archive, child, entry, seen)
+                        _add(archive, child, entry, seen, device)
                     finally:
                         os.close(child)
         finally:
             os.close(directory)
 
 
-def _add(archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int], str]) -> None:
-    """One inode by its O_PATH fd, and all below it; nothing is looked up by a path that could change meanwhile."""
+def _add(
+    archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int], str], device: int | None = None
+) -> None:
+    """One inode by its O_PATH fd, and all below it; nothing is looked up by a path that could change meanwhile.
+
+    `device`: directories of other devices, which are mounts, are left empty."""
     status = os.fstat(fd)
     info = _info(status, fd, name)
     if info is None:
@@ -173,13 +178,13 @@ def _add(archive: tarfile.TarFile, fd: int, name: str, seen: dict[tuple[int, int
             archive.addfile(info, _Exactly(file, info.size))
         return
     archive.addfile(info)
-    if info.type == tarfile.DIRTYPE:
+    if info.type == tarfile.DIRTYPE and device in (None, status.st_dev):
         directory = paths.reopen(fd, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for entry in sorted(os.listdir(directory)):
                 child = os.open(entry, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
                 try:
-                    _add(archive, child, f"{name}/{entry}", seen)
+                    _add(archive, child, f"{name}/{entry}", seen, device)
                 finally:
                     os.close(child)
         finally:

@@ -68,7 +68,7 @@ async def attach(room: Room, reference: str, *, stdin: bool, stdout: bool, stder
 async def _join(room: Room, record: Container, attachment: Attachment) -> None:
     live = room.live.of(record.id)
     if not record.has_task:
-        # A start that is past handing over cannot be met here: it commits "running" without giving way in between.
+        # The start that is under way, or the next one, takes it up.
         live.attachments.append(attachment)
         return
     try:

@@ -68,8 +68,7 @@ async def start(
         if attach:
             streams = await _attach(room, record, entry)
     except BaseException:
-        entry.exit_code = 126
-        entry.ended.set()
+        entry.end(126)
         raise
     size = tuple(console_size) or tuple(request.console_size)
     io = TaskIO(
@@ -89,8 +88,7 @@ async def _run(room: Room, record: Container, entry: Exec, process: dict[str, An
     except Error as error:
         text = failures.exec_text(str(error))
         code = failures.exit_code(text)
-        entry.exit_code, entry.running = code if code != 128 else 126, False
-        entry.ended.set()
+        entry.end(code if code != 128 else 126)
         room.live.of(record.id).execs.discard(entry.id)
         kind = InvalidArgument if code != 128 else Error
         raise kind(text) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,19 @@ class Exec:
     pid: int = 0
     exit_code: int | None = None
     ended: asyncio.Event = field(default_factory=asyncio.Event)
+    ended_at: float = 0.0
+
+    def end(self, exit_code: int | None = None) -> None:
+        """It runs no more; the first exit code stays."""
+        if self.exit_code is None:
+            self.exit_code = exit_code
+        self.running, self.pid = False, 0
+        self.ended_at = time.monotonic()
+        self.ended.set()
+
+
+KEPT = 300.0
+"""Seconds that an ended instance can still be inspected, as in Docker."""
 
 
 class ExecTable:
@@ -31,6 +45,9 @@ class ExecTable:
         self._entries: dict[str, Exec] = {}
 
     def add(self, entry: Exec) -> None:
+        bound = time.monotonic() - KEPT
+        for old in [found for found in self._entries.values() if found.ended.is_set() and found.ended_at < bound]:
+            del self._entries[old.id]
         self._entries[entry.id] = entry
 
     def get(self, exec_id: str) -> Exec:

@@ -37,8 +37,7 @@ def exec_exited(room: Room, exit: TaskExit) -> None:
     entry = room.execs.find(exit.exec_id)
     if entry is None or entry.exit_code is not None:
         return
-    entry.exit_code, entry.running, entry.pid = exit.status, False, 0
-    entry.ended.set()
+    entry.end(exit.status)
     record = room.store.find(exit.container_id)
     if record is not None:
         room.live.of(record.id).execs.discard(entry.id)
@@ -98,8 +97,7 @@ async def _tear_down(room: Room, container_id: str, live: Live) -> None:
     room.networks.release(container_id)
     shutil.rmtree(room.bundle(container_id), ignore_errors=True)
     for entry in room.execs.of(container_id):
-        entry.running = False
-        entry.ended.set()
+        entry.end()
     if live.teardown is asyncio.current_task():
         live.teardown = None
 

@@ -77,13 +77,14 @@ class Live:
 
     def answer(self, status: int, error: str = "", *, removed: bool = False) -> None:
         """Give every waiter whose condition is met its result."""
-        kept: list[tuple[Condition, asyncio.Future[tuple[int, str]]]] = []
         for condition, future in self.waiters:
-            if condition == "removed" and not removed:
-                kept.append((condition, future))
-            elif not future.done():
+            # Answered ones are taken off the list by `forget`.
+            if (condition != "removed" or removed) and not future.done():
                 future.set_result((status, error))
-        self.waiters = kept
+
+    def forget(self, future: asyncio.Future[tuple[int, str]]) -> None:
+        """Take an answered or abandoned waiter off the list."""
+        self.waiters = [waiter for waiter in self.waiters if waiter[1] is not future]
 
 
 class LiveTable:

@@ -65,15 +65,18 @@ async def _reconcile(room: Room, record: Container, task: TaskState | None) -> N
 
 
 def _resume(room: Room, record: Container) -> None:
-    """A container whose policy wants it to run and that was waiting for it, or was cut off by a stop of the engine."""
-    if record.status != "restarting":
+    """A container that was waiting for its next run, or whose policy wants it to run from the engine's beginning."""
+    if record.status not in ("restarting", "exited"):
         return
     live = room.live.of(record.id)
+    if record.status == "exited" and not restarts.wanted_at_boot(record):
+        return
     delay = restarts.delay(record, live, stopped=False)
-    if delay is None:
-        restarts.cancel(room, record, live)
-    else:
+    if delay is not None:
+        record = room.store.put(msgspec.structs.replace(record, status="restarting"))
         restarts.schedule(room, record, live, delay)
+    elif record.status == "restarting":
+        restarts.cancel(room, record, live)
 
 
 def _lost(record: Container) -> TaskExit:

@@ -29,6 +29,16 @@ def wanted(record: Container, stopped: bool) -> bool:
     return True
 
 
+def wanted_at_boot(record: Container) -> bool:
+    """Whether the policy wants a container that does not run to run when the engine begins: "always" even after the
+    user stopped it."""
+    if not record.started_at:
+        return False
+    if record.host_config.restart_policy.name == "always":
+        return True
+    return wanted(record, record.manually_stopped)
+
+
 def delay(record: Container, live: Live, stopped: bool) -> float | None:
     """Seconds until the next run, None for never. Remembers the back-off in `live`."""
     if not wanted(record, stopped):

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import msgspec
 
-from sampan.engine.containers import kill, restarts
+from sampan.engine.containers import failures, kill, restarts
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
@@ -53,6 +53,7 @@ async def remove_record(room: Room, record: Container, live: Live, *, volumes: b
     if live.teardown is not None:
         await live.teardown
     room.store.delete(record.id)
+    failures.drop_attachments(live)
     live.answer(exit_code, removed=True)
     live.move()
     await remove_remains(room, record, volumes=volumes)

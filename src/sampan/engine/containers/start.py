@@ -112,6 +112,8 @@ async def _run(room: Room, record: Container, live: Live) -> Container:
         )
         record = room.store.put(record)
         undo.pop_all()
+    # A client that came while `tasks.start` was under way: it missed nothing that a later one would not have.
+    await _hand_over_streams(room, record, live)
     return record
 
 

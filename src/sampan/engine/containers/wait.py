@@ -27,5 +27,8 @@ def wait(room: Room, reference: str, condition: str = "") -> asyncio.Future[tupl
     if wanted == "not-running" and not record.is_running:
         future.set_result((record.exit_code, record.error))
     else:
-        room.live.of(record.id).waiters.append((wanted, future))
+        live = room.live.of(record.id)
+        live.waiters.append((wanted, future))
+        # A client that gives up cancels the future: a container that runs for long must not remember it.
+        future.add_done_callback(live.forget)
     return future

@@ -72,7 +72,7 @@ async def read(request: web.Request, kind: type[T]) -> T:
         data = b"{}"
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 
 

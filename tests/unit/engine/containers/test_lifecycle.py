@@ -357,3 +357,13 @@ def test_two_starts_at_once_run_it_once(tmp_path):
         assert sorted(results) == [False, False, True]
 
     run(work, tmp_path)
+
+
+def test_a_waiter_that_gives_up_is_forgotten(tmp_path):
+    async def work(bench: Bench) -> None:
+        container_id = await bench.make()
+        wait.wait(bench.room, container_id, "next-exit").cancel()
+        await asyncio.sleep(0)
+        assert bench.room.live.of(container_id).waiters == []
+
+    run(work, tmp_path)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 
+import pytest
 from tests.unit.engine.containers.rooms import Bench
 
-from sampan.engine.containers import start
+from sampan.api.docker.containers import RestartPolicy
+from sampan.engine.containers import start, stop
 from sampan.engine.containers.reconcile import reconcile
 
 
@@ -109,8 +111,6 @@ def test_a_waiting_restart_is_taken_up_again(tmp_path):
     async def first(bench):
         import msgspec
 
-        from sampan.api.docker.containers import RestartPolicy
-
         await bench.make("web", host={"restart_policy": RestartPolicy(name="always")})
         bench.room.store.put(msgspec.structs.replace(bench.room.store.get("web"), status="restarting"))
 
@@ -119,5 +119,19 @@ def test_a_waiting_restart_is_taken_up_again(tmp_path):
         async with asyncio.timeout(5):
             while bench.room.store.get("web").status != "running":
                 await bench.room.live.of(record.id).moved.wait()
+
+    again(tmp_path, first, then)
+
+
+@pytest.mark.parametrize(("policy", "runs"), [("always", True), ("unless-stopped", False), ("no", False)])
+def test_policies_at_the_engines_beginning_for_what_the_user_stopped(tmp_path, policy, runs):
+    async def first(bench):
+        await bench.make("web", host={"restart_policy": RestartPolicy(name=policy)})
+        await start.start(bench.room, "web")
+        await stop.stop(bench.room, "web", 0)
+        await bench.room.live.settle()
+
+    async def then(bench):
+        assert bench.room.store.get("web").status == ("restarting" if runs else "exited")
 
     again(tmp_path, first, then)
