@@ -56,6 +56,11 @@ class Bench:
                 await self.exit_of(state.container_id)
             await self.tasks.delete(state.container_id)
         await self.tasks.close()
+        for tree in os.listdir("/sys/fs/cgroup"):
+            try:
+                os.rmdir(f"/sys/fs/cgroup/{tree}/sampan-bench-{os.getpid()}")
+            except OSError:
+                pass  # never made, or not a tree of cgroups
 
     def keeper_pid(self, number: int = 0) -> int:
         """The pid file's content."""

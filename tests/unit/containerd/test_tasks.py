@@ -8,7 +8,8 @@ import pytest
 
 from sampan import errors
 from sampan.containerd.services import Mount, TaskExit, TaskIO, TaskState
-from sampan.containerd.tasks import KeeperTasks, mount_object, task_exit, task_state
+from sampan.containerd.task_objects import mount_object, task_exit, task_state
+from sampan.containerd.tasks import KeeperTasks
 
 EXIT = {"container": "c1", "exec": "", "pid": 7, "status": 137, "at": 5, "oom": True}
 
