@@ -1,0 +1,153 @@
+"""docker cp: what is read and written stays inside the container's root, whatever its links say."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import tarfile
+
+import pytest
+from tests.unit.engine.containers.rooms import Bench, run
+
+from sampan.containerd.services import Mount
+from sampan.engine.containers import archive
+from sampan.errors import InvalidArgument, NotFound
+
+
+@pytest.fixture
+def inside(tmp_path):
+    """(bench, container id, its root directory): a container whose snapshot is a plain directory."""
+    found = {}
+
+    async def work(bench: Bench) -> None:
+        container_id = await bench.make("web")
+        root = f"{bench.root}/rootfs"
+        os.makedirs(f"{root}/dir")
+        bench.core.snapshots.mounts = lambda key: [Mount("bind", root, ["rbind"])]  # type: ignore[method-assign]
+        found.update(bench=bench, id=container_id, root=root)
+
+    run(work, tmp_path / "room")
+    (tmp_path / "secret").write_text("secret")
+    return found["bench"], found["id"], found["root"]
+
+
+def tar(*members: tarfile.TarInfo | tuple[str, bytes]) -> io.BytesIO:
+    """A tar of files (name, content) and ready-made members."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as writer:
+        for member in members:
+            info = member if isinstance(member, tarfile.TarInfo) else tarfile.TarInfo(member[0])
+            info.uid, info.gid = os.getuid(), os.getgid()
+            content = b"" if isinstance(member, tarfile.TarInfo) else member[1]
+            info.size = len(content)
+            writer.addfile(info, io.BytesIO(content))
+    made.seek(0)
+    return made
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+def names(data: io.BytesIO) -> list[str]:
+    data.seek(0)
+    with tarfile.open(fileobj=data) as reader:
+        return reader.getnames()
+
+
+def test_a_file_goes_in_and_comes_out(inside):
+    bench, container_id, root = inside
+    archive.put(bench.room, "web", "/dir", tar(("a/b.txt", b"content")))
+    with open(f"{root}/dir/a/b.txt", "rb") as file:
+        assert file.read() == b"content"
+    out = io.BytesIO()
+    header = json.loads(base64.b64decode(archive.get(bench.room, "web", "/dir/a/b.txt", out)))
+    assert names(out) == ["b.txt"] and (header["name"], header["size"]) == ("b.txt", 7)
+    out = io.BytesIO()
+    archive.get(bench.room, container_id, "/dir/", out)
+    assert names(out) == ["dir", "dir/a", "dir/a/b.txt"]
+
+
+def test_missing_paths_are_not_found_in_dockers_words(inside):
+    bench, container_id, _ = inside
+    for act in (
+        lambda: archive.stat_header(bench.room, "web", "/none"),
+        lambda: archive.get(bench.room, "web", "/none", io.BytesIO()),
+        lambda: archive.put(bench.room, "web", "/none", tar()),
+    ):
+        with pytest.raises(NotFound) as caught:
+            act()
+        assert str(caught.value) == f"Could not find the file /none in container {container_id}"
+
+
+@pytest.mark.parametrize("target", ["../../secret", "/../../../secret"])
+def test_a_link_of_the_container_does_not_lead_out_when_reading(inside, target):
+    bench, _, root = inside
+    os.symlink(target, f"{root}/way-out")
+    os.symlink("/..", f"{root}/up")
+    with pytest.raises(NotFound):
+        archive.get(bench.room, "web", "/way-out/.", io.BytesIO())
+    with pytest.raises(NotFound):
+        archive.get(bench.room, "web", "/up/../../secret", io.BytesIO())
+
+
+def test_a_link_does_not_lead_out_when_writing(inside, tmp_path):
+    bench, _, root = inside
+    os.symlink(str(tmp_path), f"{root}/dir/out")
+    archive.put(bench.room, "web", "/dir", tar(("out/escaped", b"x"), ("../../../climbed", b"x")))
+    assert not (tmp_path / "escaped").exists() and not (tmp_path / "climbed").exists()
+    assert not (tmp_path.parent / "climbed").exists()
+
+
+def test_a_links_target_is_replaced_not_followed(inside, tmp_path):
+    bench, _, root = inside
+    os.symlink(str(tmp_path / "secret"), f"{root}/dir/file")
+    archive.put(bench.room, "web", "/dir", tar(("file", b"new")))
+    assert (tmp_path / "secret").read_text() == "secret"
+    assert not os.path.islink(f"{root}/dir/file")
+
+
+def test_a_hard_link_stays_inside(inside, tmp_path):
+    bench, _, root = inside
+    secret = str(tmp_path / "secret")
+    with pytest.raises(OSError):
+        archive.put(bench.room, "web", "/dir", tar(link("stolen", secret, tarfile.LNKTYPE)))
+    assert not os.path.exists(f"{root}/dir/stolen")
+    archive.put(bench.room, "web", "/dir", tar(("one", b"1"), link("two", "one", tarfile.LNKTYPE)))
+    assert os.stat(f"{root}/dir/one").st_ino == os.stat(f"{root}/dir/two").st_ino
+
+
+def test_a_directory_and_a_file_do_not_replace_each_other_when_that_is_forbidden(inside):
+    bench, _, root = inside
+    os.makedirs(f"{root}/dir/sub")
+    with pytest.raises(InvalidArgument, match="cannot overwrite directory"):
+        archive.put(bench.room, "web", "/dir", tar(("sub", b"x")), no_overwrite=True)
+
+
+def test_a_broken_tar_and_a_file_as_target_are_refused(inside):
+    bench, _, root = inside
+    with open(f"{root}/plain", "w", encoding="utf-8"):
+        pass
+    with pytest.raises(InvalidArgument, match="invalid tar"):
+        archive.put(bench.room, "web", "/dir", io.BytesIO(b"nonsense" * 200))
+    with pytest.raises(InvalidArgument, match="extraction point is not a directory"):
+        archive.put(bench.room, "web", "/plain", tar())
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(0o100644, 0o644), (0o040755, 1 << 31 | 0o755), (0o120777, 1 << 27 | 0o777), (0o104755, 1 << 23 | 0o755)],
+)
+def test_modes_are_gos(mode, expected):
+    assert archive.go_mode(mode) == expected
+
+
+def test_an_export_has_names_without_a_leading_slash(inside):
+    bench, _, _ = inside
+    out = io.BytesIO()
+    archive.export(bench.room, "web", out)
+    assert names(out) == ["dir"]
