@@ -155,6 +155,7 @@ def test_containers_outlive_it_unless_told_otherwise(tmp_path: Path, live_restor
         (["-H", "ftp://x"], "invalid protocol address: ftp://x"),
         (["-H", "tcp://203.0.113.1:1"], "can't create tcp socket 203.0.113.1:1"),
         (["--storage-driver", "zfs"], 'unknown snapshotter "zfs"'),
+        (["--root", "/dev/null/x"], "failed to start daemon: [Errno 20] Not a directory: '/dev/null/x'"),
         (["--log-level", "loud"], "invalid logging level: loud"),
         (["--config-file", "/no/such/file"], "no such file or directory"),
     ],

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         # Nothing that the engine makes is for others unless it says so.
         os.umask(0o022)
         pidfile = _take(settings.pidfile)
-    except Error as error:
+    except (Error, OSError) as error:
         print(f"failed to start daemon: {error}", file=sys.stderr)
         return 1
     try:
@@ -107,8 +108,9 @@ async def _serve(settings: configuration.Settings) -> int:
                     if os.path.exists(path):
                         os.unlink(path)
                 await runner.cleanup()
-    except Error as error:
+    except (Error, OSError, sqlite3.Error) as error:
         log.critical("failed to start daemon: %s", error)
+        log.debug("where it failed", exc_info=error)
         return 1
     return 0
 
