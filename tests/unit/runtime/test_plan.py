@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unimplemented
 from sampan.linux import abi
 from sampan.linux.cgroupfs import Hierarchy
 from sampan.runtime import steps
@@ -173,14 +173,20 @@ def test_a_cgroup_namespace_comes_after_the_move_into_the_cgroup() -> None:
 
 
 def test_namespaces_by_path_are_joined_the_user_namespace_first() -> None:
-    plan = planned({"linux.namespaces": [{"type": kind, "path": f"/n/{kind}"} for kind in ("uts", "network", "user")]})
+    plan = planned({"linux.namespaces": [{"type": kind, "path": f"/n/{kind}"} for kind in ("uts", "mount", "user")]})
     assert plan.clone_flags == 0
-    assert [kind for kind, _ in plan.joins] == ["user", "uts", "network"]
+    assert [kind for kind, _ in plan.joins] == ["user", "uts", "mount"]
 
 
 def test_a_bind_mounted_dev_is_left_alone() -> None:
     plan = planned({"mounts": [{"destination": "/dev", "source": "/dev", "options": ["rbind"]}]})
     assert not {"device", "symlink"} & {step.do for step in plan.steps}
+
+
+def test_a_container_without_a_mount_namespace_is_refused() -> None:
+    """runc 1.1 then leaves all the container's mounts on the host."""
+    with pytest.raises(Unimplemented, match="without a mount namespace"):
+        planned({"linux.namespaces": [{"type": "pid"}]})
 
 
 @pytest.mark.parametrize(

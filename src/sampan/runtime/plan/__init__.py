@@ -123,9 +123,11 @@ def plan_container(spec: Spec, wishes: Wishes, host: HostFacts) -> Plan:
     plan.hooks = {name: hooks for name, hooks in spec.get("hooks", {}).items() if hooks}
     steps = plan.steps
     steps += _joining(plan, kinds, linux, wishes)
-    if "mount" in kinds:
-        steps += _root_file_system(spec, linux, wishes, host, kinds)
-    steps += _identity(spec, linux, wishes, kinds)
+    if "mount" not in kinds:
+        # runc makes all its mounts on the host then; nobody who wants a container wants that.
+        raise Unimplemented("linux.namespaces: a container without a mount namespace is not supported")
+    steps += _root_file_system(spec, linux, wishes, host, kinds)
+    steps += _identity(spec, linux)
     steps += process_steps(process, wishes, bool(spec.get("hooks", {}).get("startContainer")))
     return plan
 
@@ -313,10 +315,8 @@ def _devices(spec: Spec, linux: Linux, in_userns: bool) -> list[Step]:
     return [*defaults, *steps, ptmx, *links]
 
 
-def _identity(spec: Spec, linux: Linux, wishes: Wishes, kinds: dict[str, str]) -> list[Step]:
+def _identity(spec: Spec, linux: Linux) -> list[Step]:
     steps: list[Step] = []
-    if wishes.terminal and "mount" not in kinds:
-        steps.append(Step("console", "process.terminal", size=wishes.console_size, device=False))
     if spec.get("hostname"):
         steps.append(Step("hostname", "hostname", name=spec["hostname"]))
     if spec.get("domainname"):
