@@ -243,7 +243,9 @@ def registry_config(settings: Settings) -> documents.RegistryConfig:
             hosts[entry] = documents.IndexInfo(Name=entry, Mirrors=[], Secure=False, Official=False)
     mirrors = list(settings.registry_mirrors)
     hosts["docker.io"] = documents.IndexInfo(Name="docker.io", Mirrors=mirrors, Secure=True, Official=True)
-    return documents.RegistryConfig(IndexConfigs=hosts, InsecureRegistryCIDRs=list(dict.fromkeys(ranges)), Mirrors=mirrors)
+    return documents.RegistryConfig(
+        IndexConfigs=hosts, InsecureRegistryCIDRs=list(dict.fromkeys(ranges)), Mirrors=mirrors
+    )
 
 
 def _environment(name: str) -> str:
