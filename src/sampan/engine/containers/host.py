@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from sampan.engine.containers import capabilities
 class HostFacts:
     """`cgroup_version` is 2 only on a pure cgroup v2 host; `kernel` is (major, minor); `machine` is uname's.
 
-    `capabilities` is this process's bounding set by name; `cpus` the number of processors; `memory` bytes of RAM."""
+    `capabilities` is this process's bounding set by name; `cpus` the number of processors; `memory` bytes of RAM;
+    `thermal_throttle` the directories of that name in /sys, which tell one container what others do."""
 
     cgroup_version: int
     kernel: tuple[int, int]
@@ -22,7 +24,7 @@ class HostFacts:
     apparmor: bool
     cpus: int
     memory: int
-    cgroup_parent: str = ""
+    thermal_throttle: tuple[str, ...] = ()
 
 
 def gather() -> HostFacts:
@@ -37,6 +39,7 @@ def gather() -> HostFacts:
         apparmor=_apparmor_enabled(),
         cpus=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        thermal_throttle=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
     )
 
 

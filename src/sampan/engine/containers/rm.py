@@ -34,6 +34,8 @@ async def remove(room: Room, reference: str, *, force: bool = False, volumes: bo
         async with live.lock:
             current = room.store.find(record.id)
             if current is not None:
+                # --rm asked for the anonymous volumes to go too, however the container comes to its end.
+                volumes = volumes or current.host_config.auto_remove
                 await remove_record(room, current, live, volumes=volumes, exit_code=current.exit_code)
     finally:
         live.removing = False

@@ -87,7 +87,7 @@ def runtime_spec(container: Container, resolved: Resolved, facts: HostFacts) -> 
         "namespaces": _namespaces(container, resolved, facts),
         "resources": resources.resources(host_config, device_rules),
         "rootfsPropagation": _rootfs_propagation(container),
-        "maskedPaths": _paths(host_config, security, host_config.masked_paths, MASKED_PATHS),
+        "maskedPaths": _paths(host_config, security, host_config.masked_paths, masked_paths(facts)),
         "readonlyPaths": _paths(host_config, security, host_config.readonly_paths, READONLY_PATHS),
     }
     if not linux["rootfsPropagation"]:
@@ -198,6 +198,11 @@ def _namespaces(container: Container, resolved: Resolved, facts: HostFacts) -> l
 def cgroupns_mode(host_config: HostConfig, facts: HostFacts) -> str:
     """ "private" or "host": Docker's default depends on the host's cgroup version."""
     return host_config.cgroupns_mode or ("private" if facts.cgroup_version == 2 else "host")
+
+
+def masked_paths(facts: HostFacts) -> list[str]:
+    """Docker's default list, the part of it that differs by machine included."""
+    return [*MASKED_PATHS, *facts.thermal_throttle]
 
 
 def _paths(

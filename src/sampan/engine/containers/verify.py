@@ -136,7 +136,7 @@ def with_defaults(
         changes["init"] = True
     open_paths = host_config.privileged or security_options(host_config.security_opt).systempaths_unconfined
     if host_config.masked_paths is None and not open_paths:
-        changes["masked_paths"] = list(spec.MASKED_PATHS)
+        changes["masked_paths"] = spec.masked_paths(facts)
     if host_config.readonly_paths is None and not open_paths:
         changes["readonly_paths"] = list(spec.READONLY_PATHS)
     return _with_hostname(config, host_config, container_id), msgspec.structs.replace(host_config, **changes)

@@ -11,7 +11,7 @@ import pytest
 from tests.unit.engine.containers.rooms import Bench, run
 
 from sampan.api.docker.containers import CreateRequest, RestartPolicy
-from sampan.engine.containers import create, kill, pause, rename, restart, rm, start, stop, wait
+from sampan.engine.containers import attach, create, kill, pause, rename, restart, rm, start, stop, wait
 from sampan.errors import AlreadyExists, Conflict, Error, InvalidArgument, NotFound
 
 REQUEST = CreateRequest(image="busybox")
@@ -365,5 +365,34 @@ def test_a_waiter_that_gives_up_is_forgotten(tmp_path):
         wait.wait(bench.room, container_id, "next-exit").cancel()
         await asyncio.sleep(0)
         assert bench.room.live.of(container_id).waiters == []
+
+    run(work, tmp_path)
+
+
+def test_forced_removal_of_an_auto_remove_container_takes_its_volumes(tmp_path):
+    async def work(bench: Bench) -> None:
+        container_id = await bench.make(host={"auto_remove": True}, volumes={"/data": {}})
+        await start.start(bench.room, container_id)
+        await rm.remove(bench.room, container_id, force=True)
+
+    bench = run(work, tmp_path)
+    assert empty(bench), leftovers(bench)
+
+
+def test_a_client_that_attaches_during_the_start_gets_its_streams(tmp_path):
+    async def work(bench: Bench) -> None:
+        container_id = await bench.make()
+        joined = []
+        plain = bench.tasks.start
+
+        async def slow(found: str) -> None:
+            joined.append(await attach.attach(bench.room, found, stdin=False, stdout=True, stderr=False))
+            await plain(found)
+
+        bench.tasks.start = slow  # type: ignore[method-assign]
+        await start.start(bench.room, container_id)
+        bench.tasks.write(container_id, b"later")
+        assert joined[0].stdout is not None and os.read(joined[0].stdout, 10) == b"later"
+        joined[0].close()
 
     run(work, tmp_path)
