@@ -14,6 +14,7 @@ import stat
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from sampan.containerd.services import Mount
@@ -44,19 +45,35 @@ def rootfs(mounts: Sequence[Mount]) -> Iterator[int]:
         os.close(fd)
 
 
-@contextmanager
-def root_of(room: Room, container_id: str) -> Iterator[int]:
-    """The root of a container as it is now: its own view, mounts and all, while it runs. NotFound, OSError."""
-    record = room.store.get(container_id)
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a container's files are: behind `pid` while it runs, else in the layers of `mounts`."""
+
+    container_id: str
+    pid: int
+    mounts: Sequence[Mount]
+
+
+def source_of(room: Room, reference: str) -> Source:
+    """Asked on the loop's thread; everything below runs in a worker's. NotFound."""
+    record = room.store.get(reference)
     if record.has_task:
-        fd = os.open(f"/proc/{record.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
+        return Source(record.id, record.pid, ())
+    return Source(record.id, 0, room.core.snapshots.mounts(record.id))
+
+
+@contextmanager
+def root_of(source: Source) -> Iterator[int]:
+    """The root of a container as it is now: its own view, mounts and all, while it runs. OSError."""
+    if not source.pid:
+        with rootfs(source.mounts) as root:
+            yield root
         return
-    with rootfs(room.core.snapshots.mounts(record.id)) as root:
-        yield root
+    fd = os.open(f"/proc/{source.pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def open_directory(root: int, path: str) -> int | None:
@@ -67,11 +84,10 @@ def open_directory(root: int, path: str) -> int | None:
         return None
 
 
-def stat_header(room: Room, reference: str, path: str) -> str:
+def stat_header(source: Source, path: str) -> str:
     """The value of X-Docker-Container-Path-Stat: base64 of name, size, Go's file mode, mtime, linkTarget. NotFound."""
-    record = room.store.get(reference)
-    with root_of(room, record.id) as root:
-        fd = _open(root, record.id, path)
+    with root_of(source) as root:
+        fd = _open(root, source.container_id, path)
         try:
             return _header(fd, path)
         finally:
@@ -124,24 +140,20 @@ def go_mode(mode: int) -> int:
     return found
 
 
-def get(room: Room, reference: str, path: str, target: BinaryIO) -> str:
-    """Write `path` as a tar to `target`, in a worker thread; the stat header. NotFound, OSError."""
-    record = room.store.get(reference)
-    with root_of(room, record.id) as root:
-        fd = _open(root, record.id, path)
+def get(source: Source, path: str, target: BinaryIO) -> None:
+    """Write `path` as a tar to `target`. NotFound, OSError."""
+    with root_of(source) as root:
+        fd = _open(root, source.container_id, path)
         try:
-            header = _header(fd, path)
             with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
                 _add(archive, fd, _name(path) if _name(path) != "/" else ".", {})
-            return header
         finally:
             os.close(fd)
 
 
-def export(room: Room, reference: str, target: BinaryIO) -> None:
-    """The whole file system as a tar, names relative to the root and without what is mounted below it, in a worker
-    thread. NotFound, OSError."""
-    with root_of(room, reference) as root:
+def export(source: Source, target: BinaryIO) -> None:
+    """The whole file system as a tar, names relative to the root and without what is mounted below it. OSError."""
+    with root_of(source) as root:
         device = os.fstat(root).st_dev
         directory = paths.reopen(root, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -226,20 +238,19 @@ def _info(status: os.stat_result, fd: int, name: str) -> tarfile.TarInfo | None:
     return info
 
 
-def put(room: Room, reference: str, path: str, source: BinaryIO, *, no_overwrite: bool = False) -> None:
-    """Unpack the tar `source` into the directory `path`, in a worker thread.
+def put(source: Source, path: str, data: BinaryIO, *, no_overwrite: bool = False) -> None:
+    """Unpack the tar `data` into the directory `path`.
 
     NotFound, InvalidArgument (not a directory, a bad tar), OSError."""
-    record = room.store.get(reference)
-    with root_of(room, record.id) as root:
+    with root_of(source) as root:
         try:
             base = paths.open_in_root(root, path or "/", os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise NotFound(f"Could not find the file {path} in container {record.id}") from None
+            raise NotFound(f"Could not find the file {path} in container {source.container_id}") from None
         except NotADirectoryError:
             raise InvalidArgument("extraction point is not a directory") from None
         try:
-            with tarfile.open(fileobj=source, mode="r|*") as archive:
+            with tarfile.open(fileobj=data, mode="r|*") as archive:
                 for info in archive:
                     _extract(archive, info, base, no_overwrite)
         except tarfile.TarError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 
@@ -11,12 +12,17 @@ from sampan.engine.containers.room import Room
 MODIFIED, ADDED, DELETED = 0, 1, 2
 
 
-def changes(room: Room, reference: str) -> list[tuple[str, int]]:
-    """(path, kind) in path order. Run in a worker thread: it walks directories. NotFound."""
+async def changes(room: Room, reference: str) -> list[tuple[str, int]]:
+    """(path, kind) in path order. NotFound."""
     record = room.store.get(reference)
     stack = layers.directories(room.core.snapshots.mounts(record.id)) or []
     upper = room.core.snapshots.upper(record.id)
     lower = [directory for directory in stack if directory != upper]
+    return await asyncio.to_thread(compare, upper, lower)
+
+
+def compare(upper: str, lower: list[str]) -> list[tuple[str, int]]:
+    """What `upper` changes over the layers `lower`, topmost first."""
     found: list[tuple[str, int]] = []
     _walk(upper, lower, "", found)
     return sorted(found)

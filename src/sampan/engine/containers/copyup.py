@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
+from sampan.containerd.services import Mount as LayerMount
 from sampan.engine.containers import archive, layers
 from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
 from sampan.errors import InvalidArgument
 
 
-def copy_up(room: Room, record: Container) -> None:
+def copy_up(room: Room, record: Container, mounts: Sequence[LayerMount]) -> None:
     """Fill the record's volumes, in a worker thread: it may copy much. OSError, InvalidArgument (a file in the way)."""
-    mounts = room.core.snapshots.mounts(record.id)
     stack = layers.directories(mounts)
     for mount in record.mounts:
         if not mount.copy_up:

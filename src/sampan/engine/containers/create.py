@@ -40,13 +40,13 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
         with ExitStack() as made:
             record = _record(room, request, image, container_id, name)
             record = msgspec.structs.replace(record, mounts=_with_volumes(room, record, request.host_config, made))
-            room.core.snapshots.prepare(container_id, image.parent)
+            layers = room.core.snapshots.prepare(container_id, image.parent)
             made.callback(room.core.snapshots.remove, container_id)
             directory = room.directory(container_id)
             os.makedirs(directory, mode=0o710)
             made.callback(shutil.rmtree, directory, ignore_errors=True)
             if any(mount.copy_up for mount in record.mounts):
-                await asyncio.to_thread(copyup.copy_up, room, record)
+                await asyncio.to_thread(copyup.copy_up, room, record, layers)
             room.networks.configure(networking(record, request))
             made.callback(room.networks.forget, container_id)
             room.store.insert(record)

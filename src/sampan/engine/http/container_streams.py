@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
+from collections.abc import Callable
 from contextlib import aclosing
+from typing import BinaryIO
 
 import msgspec
 from aiohttp import web
@@ -148,6 +151,36 @@ def _waiting(room: Room) -> list[web.RouteDef]:
     ]
 
 
+async def _tar(
+    request: web.Request, response: web.StreamResponse, produce: Callable[[BinaryIO], None]
+) -> web.StreamResponse:
+    """Send what `produce` writes, as it is written: through a pipe from its thread, so that a slow client slows it."""
+    read, write = os.pipe()
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=_CHUNK)
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb", buffering=0)
+    )
+
+    def write_all() -> None:
+        with os.fdopen(write, "wb", buffering=_CHUNK) as target:
+            produce(target)
+
+    producing = asyncio.ensure_future(asyncio.to_thread(write_all))
+    try:
+        await response.prepare(request)
+        while data := await reader.read(_CHUNK):
+            await response.write(data)
+        # The pipe ends also when the work failed half-way: then the answer must not look complete.
+        await producing
+        await response.write_eof()
+        return response
+    finally:
+        transport.close()
+        # A client that left broke the pipe, which is how the thread hears of it.
+        await asyncio.gather(producing, return_exceptions=True)
+
+
 def _archives(room: Room) -> list[web.RouteDef]:
     def path_of(request: web.Request) -> str:
         path = request.query.get("path", "")
@@ -156,20 +189,15 @@ def _archives(room: Room) -> list[web.RouteDef]:
         return path
 
     async def stat_path(request: web.Request) -> web.Response:
-        header = await asyncio.to_thread(archive.stat_header, room, name_of(request), path_of(request))
+        source = archive.source_of(room, name_of(request))
+        header = await asyncio.to_thread(archive.stat_header, source, path_of(request))
         return web.Response(headers={_STAT: header})
 
     async def get_archive(request: web.Request) -> web.StreamResponse:
-        # Spooled: an error in the middle of the walk is still an HTTP error, and a slow client holds no container.
-        with tempfile.TemporaryFile(dir=room.settings.root) as spool:
-            header = await asyncio.to_thread(archive.get, room, name_of(request), path_of(request), spool)
-            response = web.StreamResponse(headers={_STAT: header, "Content-Type": _TAR})
-            await response.prepare(request)
-            spool.seek(0)
-            while data := spool.read(_CHUNK):
-                await response.write(data)
-            await response.write_eof()
-            return response
+        source, path = archive.source_of(room, name_of(request)), path_of(request)
+        header = await asyncio.to_thread(archive.stat_header, source, path)
+        response = web.StreamResponse(headers={_STAT: header, "Content-Type": _TAR})
+        return await _tar(request, response, lambda target: archive.get(source, path, target))
 
     async def put_archive(request: web.Request) -> web.Response:
         with tempfile.TemporaryFile(dir=room.settings.root) as spool:
@@ -177,21 +205,14 @@ def _archives(room: Room) -> list[web.RouteDef]:
                 spool.write(data)
             spool.seek(0)
             no_overwrite = flag(request, "noOverwriteDirNonDir")
-            await asyncio.to_thread(
-                archive.put, room, name_of(request), path_of(request), spool, no_overwrite=no_overwrite
-            )
+            source = archive.source_of(room, name_of(request))
+            await asyncio.to_thread(archive.put, source, path_of(request), spool, no_overwrite=no_overwrite)
         return empty(200)
 
     async def export(request: web.Request) -> web.StreamResponse:
-        with tempfile.TemporaryFile(dir=room.settings.root) as spool:
-            await asyncio.to_thread(archive.export, room, name_of(request), spool)
-            response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
-            await response.prepare(request)
-            spool.seek(0)
-            while data := spool.read(_CHUNK):
-                await response.write(data)
-            await response.write_eof()
-            return response
+        source = archive.source_of(room, name_of(request))
+        response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        return await _tar(request, response, lambda target: archive.export(source, target))
 
     return [
         web.head("/containers/{id}/archive", stat_path),

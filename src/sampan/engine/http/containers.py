@@ -170,7 +170,7 @@ def _reading(room: Room) -> list[web.RouteDef]:
         return reply({"Titles": titles, "Processes": processes})
 
     async def changes_of_container(request: web.Request) -> web.Response:
-        found = changes.changes(room, name_of(request))
+        found = await changes.changes(room, name_of(request))
         return reply([{"Path": path, "Kind": kind} for path, kind in found] or None)
 
     return [

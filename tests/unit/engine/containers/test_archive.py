@@ -60,24 +60,25 @@ def names(data: io.BytesIO) -> list[str]:
 
 
 def test_a_file_goes_in_and_comes_out(inside):
-    bench, container_id, root = inside
-    archive.put(bench.room, "web", "/dir", tar(("a/b.txt", b"content")))
+    bench, _, root = inside
+    archive.put(archive.source_of(bench.room, "web"), "/dir", tar(("a/b.txt", b"content")))
     with open(f"{root}/dir/a/b.txt", "rb") as file:
         assert file.read() == b"content"
     out = io.BytesIO()
-    header = json.loads(base64.b64decode(archive.get(bench.room, "web", "/dir/a/b.txt", out)))
+    archive.get(archive.source_of(bench.room, "web"), "/dir/a/b.txt", out)
+    header = json.loads(base64.b64decode(archive.stat_header(archive.source_of(bench.room, "web"), "/dir/a/b.txt")))
     assert names(out) == ["b.txt"] and (header["name"], header["size"]) == ("b.txt", 7)
     out = io.BytesIO()
-    archive.get(bench.room, container_id, "/dir/", out)
+    archive.get(archive.source_of(bench.room, "web"), "/dir/", out)
     assert names(out) == ["dir", "dir/a", "dir/a/b.txt"]
 
 
 def test_missing_paths_are_not_found_in_dockers_words(inside):
     bench, container_id, _ = inside
     for act in (
-        lambda: archive.stat_header(bench.room, "web", "/none"),
-        lambda: archive.get(bench.room, "web", "/none", io.BytesIO()),
-        lambda: archive.put(bench.room, "web", "/none", tar()),
+        lambda: archive.stat_header(archive.source_of(bench.room, "web"), "/none"),
+        lambda: archive.get(archive.source_of(bench.room, "web"), "/none", io.BytesIO()),
+        lambda: archive.put(archive.source_of(bench.room, "web"), "/none", tar()),
     ):
         with pytest.raises(NotFound) as caught:
             act()
@@ -90,15 +91,15 @@ def test_a_link_of_the_container_does_not_lead_out_when_reading(inside, target):
     os.symlink(target, f"{root}/way-out")
     os.symlink("/..", f"{root}/up")
     with pytest.raises(NotFound):
-        archive.get(bench.room, "web", "/way-out/.", io.BytesIO())
+        archive.get(archive.source_of(bench.room, "web"), "/way-out/.", io.BytesIO())
     with pytest.raises(NotFound):
-        archive.get(bench.room, "web", "/up/../../secret", io.BytesIO())
+        archive.get(archive.source_of(bench.room, "web"), "/up/../../secret", io.BytesIO())
 
 
 def test_a_link_does_not_lead_out_when_writing(inside, tmp_path):
     bench, _, root = inside
     os.symlink(str(tmp_path), f"{root}/dir/out")
-    archive.put(bench.room, "web", "/dir", tar(("out/escaped", b"x"), ("../../../climbed", b"x")))
+    archive.put(archive.source_of(bench.room, "web"), "/dir", tar(("out/escaped", b"x"), ("../../../climbed", b"x")))
     assert not (tmp_path / "escaped").exists() and not (tmp_path / "climbed").exists()
     assert not (tmp_path.parent / "climbed").exists()
 
@@ -106,7 +107,7 @@ def test_a_link_does_not_lead_out_when_writing(inside, tmp_path):
 def test_a_links_target_is_replaced_not_followed(inside, tmp_path):
     bench, _, root = inside
     os.symlink(str(tmp_path / "secret"), f"{root}/dir/file")
-    archive.put(bench.room, "web", "/dir", tar(("file", b"new")))
+    archive.put(archive.source_of(bench.room, "web"), "/dir", tar(("file", b"new")))
     assert (tmp_path / "secret").read_text() == "secret"
     assert not os.path.islink(f"{root}/dir/file")
 
@@ -115,9 +116,9 @@ def test_a_hard_link_stays_inside(inside, tmp_path):
     bench, _, root = inside
     secret = str(tmp_path / "secret")
     with pytest.raises(OSError):
-        archive.put(bench.room, "web", "/dir", tar(link("stolen", secret, tarfile.LNKTYPE)))
+        archive.put(archive.source_of(bench.room, "web"), "/dir", tar(link("stolen", secret, tarfile.LNKTYPE)))
     assert not os.path.exists(f"{root}/dir/stolen")
-    archive.put(bench.room, "web", "/dir", tar(("one", b"1"), link("two", "one", tarfile.LNKTYPE)))
+    archive.put(archive.source_of(bench.room, "web"), "/dir", tar(("one", b"1"), link("two", "one", tarfile.LNKTYPE)))
     assert os.stat(f"{root}/dir/one").st_ino == os.stat(f"{root}/dir/two").st_ino
 
 
@@ -125,7 +126,7 @@ def test_a_directory_and_a_file_do_not_replace_each_other_when_that_is_forbidden
     bench, _, root = inside
     os.makedirs(f"{root}/dir/sub")
     with pytest.raises(InvalidArgument, match="cannot overwrite directory"):
-        archive.put(bench.room, "web", "/dir", tar(("sub", b"x")), no_overwrite=True)
+        archive.put(archive.source_of(bench.room, "web"), "/dir", tar(("sub", b"x")), no_overwrite=True)
 
 
 def test_a_broken_tar_and_a_file_as_target_are_refused(inside):
@@ -133,9 +134,9 @@ def test_a_broken_tar_and_a_file_as_target_are_refused(inside):
     with open(f"{root}/plain", "w", encoding="utf-8"):
         pass
     with pytest.raises(InvalidArgument, match="invalid tar"):
-        archive.put(bench.room, "web", "/dir", io.BytesIO(b"nonsense" * 200))
+        archive.put(archive.source_of(bench.room, "web"), "/dir", io.BytesIO(b"nonsense" * 200))
     with pytest.raises(InvalidArgument, match="extraction point is not a directory"):
-        archive.put(bench.room, "web", "/plain", tar())
+        archive.put(archive.source_of(bench.room, "web"), "/plain", tar())
 
 
 @pytest.mark.parametrize(
@@ -149,5 +150,5 @@ def test_modes_are_gos(mode, expected):
 def test_an_export_has_names_without_a_leading_slash(inside):
     bench, _, _ = inside
     out = io.BytesIO()
-    archive.export(bench.room, "web", out)
+    archive.export(archive.source_of(bench.room, "web"), out)
     assert names(out) == ["dir"]
