@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sampan import errors
-from sampan.containerd import identifiers
 from sampan.containerd.metadata import Metadata, labels_from, labels_text, now
 
 EXPIRE_LABEL = "containerd.io/gc.expire"
@@ -63,8 +62,7 @@ class Leasing:
         return [Lease(row[0], row[1], labels_from(row[2])) for row in rows]
 
     def create(self, lease: str, labels: Mapping[str, str]) -> Lease:
-        """AlreadyExists, InvalidArgument."""
-        identifiers.validate(lease)
+        """AlreadyExists. Any text is a name: ctr makes some that are no identifiers."""
         with self._metadata.transaction() as connection:
             if self._metadata.row("select 1 from leases where namespace=? and id=?", self._namespace, lease):
                 raise errors.AlreadyExists(f'lease "{lease}": already exists')

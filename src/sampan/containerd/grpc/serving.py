@@ -19,6 +19,7 @@ from sampan.containerd.grpc.leases import LeasesService
 from sampan.containerd.grpc.namespaces import NamespacesService
 from sampan.containerd.grpc.server import GrpcServer, Service, listen
 from sampan.containerd.grpc.snapshots import SnapshotsService
+from sampan.containerd.grpc.tasks import TasksService
 from sampan.containerd.grpc.version import VersionService
 from sampan.containerd.stores import StoreTable
 
@@ -28,8 +29,11 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
 
     Unavailable when another process serves there. The core stays its opener's to close, after the server."""
     table = StoreTable(core)
+    tasks = TasksService(table, state)
+    await tasks.processes.recover()
 
     async def close() -> None:
+        tasks.processes.close()
         table.close()
 
     services: list[Service] = [
@@ -43,6 +47,7 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
         ContainersService(table),
         SnapshotsService(table),
         DiffService(table),
+        tasks,
         EventsService(table.events),
     ]
     return await listen(services, address, closing=[close])

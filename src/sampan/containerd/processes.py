@@ -1,0 +1,322 @@
+"""Tasks and execs as containerd's clients see them, over `services.Tasks`.
+
+A task is made from a container record; its bundle is `<state>/bundles/<namespace>--<id>/`, and that name is its id at
+the keeper: two hyphens stand in no identifier, so neither the engine's containers nor another namespace's have it. What
+the client said of its streams is in the bundle too (`io.json`), so that the next core finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sampan import errors
+from sampan.containerd import identifiers
+from sampan.containerd.fifos import StdinFeed, open_output
+from sampan.containerd.services import Mount, TaskExit, TaskIO, Tasks
+
+SEPARATOR = "--"
+_STARTED = ("running", "paused")
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Paths or URIs as the client gave them, "" for none."""
+
+    stdin: str = ""
+    stdout: str = ""
+    stderr: str = ""
+    terminal: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Process:
+    """The task's own process (`exec_id` "") or an exec. `status`: created, running, paused, stopped."""
+
+    exec_id: str
+    stdio: Stdio
+    pid: int = 0
+    status: str = "created"
+    exit: TaskExit | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+    feed: StdinFeed | None = None
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
+    # Its exit may be heard before its start is answered; clients are told in the other order.
+    starting: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """`key` is its id at the keeper."""
+
+    namespace: str
+    container_id: str
+    key: str
+    bundle: str
+    init: Process
+    execs: dict[str, Process] = field(default_factory=dict)
+
+    def process(self, exec_id: str) -> Process:
+        """NotFound."""
+        if not exec_id:
+            return self.init
+        if exec_id not in self.execs:
+            raise errors.NotFound(f"process {exec_id}: not found")
+        return self.execs[exec_id]
+
+
+class Processes:
+    """Every namespace's tasks. `exited` and `out_of_memory` are told what happened, after it is on record here."""
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        state: str,
+        *,
+        exited: Callable[[Task, Process], None],
+        out_of_memory: Callable[[Task], None],
+    ) -> None:
+        self._tasks = tasks
+        self._bundles = f"{state}/bundles"
+        self._known: dict[tuple[str, str], Task] = {}
+        self._exited = exited
+        self._out_of_memory = out_of_memory
+        tasks.on_exit(self._heard)
+        tasks.on_oom(self._heard_oom)
+
+    async def recover(self) -> None:
+        """Find the tasks that an earlier core's clients made."""
+        for state in await self._tasks.list():
+            namespace, separator, container_id = state.container_id.partition(SEPARATOR)
+            bundle = f"{self._bundles}/{state.container_id}"
+            if not separator or not os.path.exists(f"{bundle}/io.json"):
+                continue
+            with open(f"{bundle}/io.json", encoding="utf-8") as file:
+                init = Process("", Stdio(**json.load(file)), state.pid, state.status, state.exit)
+            task = Task(namespace, container_id, state.container_id, bundle, init)
+            if state.exit is not None:
+                init.status = "stopped"
+                init.exited.set()
+            elif init.status != "created":
+                await self._feed(task, init)
+            self._known[namespace, container_id] = task
+
+    def get(self, namespace: str, container_id: str) -> Task:
+        """NotFound."""
+        task = self._known.get((namespace, container_id))
+        if task is None:
+            raise errors.NotFound(f"task {container_id} not found: not found")
+        return task
+
+    def list(self, namespace: str) -> Sequence[Task]:
+        return [task for (owner, _), task in self._known.items() if owner == namespace]
+
+    async def create(
+        self,
+        namespace: str,
+        container_id: str,
+        *,
+        spec: Mapping[str, Any],
+        rootfs: Sequence[Mount],
+        stdio: Stdio,
+        runtime: str,
+    ) -> Task:
+        """Stop right before execve, with the streams attached. AlreadyExists; the runtime's errors."""
+        if (namespace, container_id) in self._known:
+            raise errors.AlreadyExists(f"task {container_id}: already exists")
+        key = f"{namespace}{SEPARATOR}{container_id}"
+        bundle = f"{self._bundles}/{key}"
+        task = Task(namespace, container_id, key, bundle, Process("", stdio, spec=spec.get("process") or {}))
+        # Before the first await, so that a second client is told that it is there.
+        self._known[namespace, container_id] = task
+        try:
+            _write_bundle(bundle, spec, stdio)
+            task.init.pid = await self._tasks.create(
+                key, bundle=bundle, rootfs=rootfs, io=_task_io(stdio, task.init.spec), runtime=runtime
+            )
+            try:
+                await self._attach(task, task.init)
+            except BaseException:
+                await self._discard(task)
+                raise
+        except BaseException:
+            self._forget(task)
+            raise
+        return task
+
+    async def start(self, task: Task, process: Process) -> None:
+        """execve. Conflict unless it is created; the runtime's errors."""
+        if process.status != "created" or process.starting:
+            raise errors.Conflict(f"cannot start a {process.status} process: failed precondition")
+        process.starting = True
+        try:
+            if process is not task.init:
+                await self._attach(task, process)
+            # Not at create: ctr notices the end of its input only after the create was answered (and then says
+            # CloseIO), and its input begins to flow when the FIFO is opened.
+            await self._feed(task, process)
+            if process is task.init:
+                await self._tasks.start(task.key)
+            else:
+                io = _task_io(process.stdio, process.spec)
+                process.pid = await self._tasks.exec(task.key, process.exec_id, process=process.spec, io=io)
+            process.status = "running"
+        except BaseException:
+            process.status = "stopped"
+            process.exited.set()
+            if process.feed is not None:
+                process.feed.close()
+            raise
+        finally:
+            process.starting = False
+
+    def settle(self, task: Task, process: Process) -> None:
+        """To be called once the start has been told: an exit that came meanwhile follows."""
+        if process.exit is not None and process.status != "stopped":
+            self._end(task, process)
+
+    def add_exec(self, task: Task, exec_id: str, spec: Mapping[str, Any], stdio: Stdio) -> Process:
+        """Note what to run; `start` runs it. AlreadyExists, Conflict, InvalidArgument."""
+        identifiers.validate(exec_id)
+        if exec_id in task.execs:
+            raise errors.AlreadyExists(f"id {exec_id}: already exists")
+        if task.init.status != "running":
+            raise errors.Conflict(f"cannot exec in a {task.init.status} state: failed precondition")
+        process = task.execs[exec_id] = Process(exec_id, stdio, spec=spec)
+        return process
+
+    async def delete(self, task: Task) -> TaskExit:
+        """Forget a stopped task, or one that was never started. Conflict while it runs."""
+        if task.init.status in _STARTED:
+            raise errors.Conflict(f"cannot delete a {task.init.status} process: failed precondition")
+        if task.init.status == "created":
+            await self._discard(task)
+            ended = task.init.exit or TaskExit(task.container_id, "", task.init.pid, 137, 0)
+        else:
+            ended = await self._tasks.delete(task.key)
+        self._forget(task)
+        return ended
+
+    def delete_exec(self, task: Task, process: Process) -> Process:
+        """Forget a stopped exec, or one that was never started. Conflict while it runs."""
+        if process.status in _STARTED or process.starting:
+            raise errors.Conflict("cannot delete a running process: failed precondition")
+        del task.execs[process.exec_id]
+        process.exited.set()
+        return process
+
+    async def kill(self, task: Task, process: Process, signal: int, every: bool) -> None:
+        """NotFound once it has ended."""
+        if process.status == "stopped" or process.exit is not None:
+            raise errors.NotFound("process already finished: not found")
+        try:
+            await self._tasks.kill(task.key, signal, process.exec_id, all=every)
+        except errors.Conflict as error:
+            raise errors.NotFound("process already finished: not found") from error
+
+    async def pause(self, task: Task) -> None:
+        await self._tasks.pause(task.key)
+        task.init.status = "paused"
+
+    async def resume(self, task: Task) -> None:
+        await self._tasks.resume(task.key)
+        task.init.status = "running"
+
+    def close_stdin(self, process: Process) -> None:
+        if process.feed is not None:
+            process.feed.close_io()
+
+    def close(self) -> None:
+        """Let go of the streams; tasks go on."""
+        for task in self._known.values():
+            for process in (task.init, *task.execs.values()):
+                if process.feed is not None:
+                    process.feed.close()
+
+    async def _attach(self, task: Task, process: Process) -> None:
+        stdio = process.stdio
+        stdout: int | None = None
+        stderr: int | None = None
+        try:
+            stdout = await open_output(stdio.stdout)
+            stderr = None if stdio.terminal else await open_output(stdio.stderr)
+            if stdout is not None or stderr is not None:
+                await self._tasks.attach(task.key, process.exec_id, stdout=stdout, stderr=stderr, stdin=False)
+        finally:
+            for fd in (stdout, stderr):
+                if fd is not None:
+                    os.close(fd)
+
+    async def _feed(self, task: Task, process: Process) -> None:
+        if not process.stdio.stdin:
+            return
+        target = await self._tasks.attach(task.key, process.exec_id, stdout=None, stderr=None, stdin=True)
+        if target is None:
+            return
+        try:
+            process.feed = StdinFeed(process.stdio.stdin, target, lambda: None)
+        except OSError:
+            os.close(target)
+            raise
+
+    async def _discard(self, task: Task) -> None:
+        """Of a task that was created and never started."""
+        try:
+            await self._tasks.kill(task.key, 9)
+            await task.init.exited.wait()
+        except (errors.NotFound, errors.Conflict):
+            pass  # it has ended by itself
+        try:
+            await self._tasks.delete(task.key)
+        except errors.NotFound:
+            pass
+
+    def _forget(self, task: Task) -> None:
+        self._known.pop((task.namespace, task.container_id), None)
+        for process in (task.init, *task.execs.values()):
+            if process.feed is not None:
+                process.feed.close()
+        shutil.rmtree(task.bundle, ignore_errors=True)
+
+    def _heard(self, exit: TaskExit) -> None:
+        namespace, separator, container_id = exit.container_id.partition(SEPARATOR)
+        task = self._known.get((namespace, container_id)) if separator else None
+        if task is None:
+            return
+        process = task.init if not exit.exec_id else task.execs.get(exit.exec_id)
+        if process is None:
+            return
+        process.exit = exit
+        if not process.starting:
+            self._end(task, process)
+
+    def _end(self, task: Task, process: Process) -> None:
+        process.status = "stopped"
+        if process.feed is not None:
+            process.feed.close()
+        process.exited.set()
+        self._exited(task, process)
+
+    def _heard_oom(self, key: str) -> None:
+        namespace, _, container_id = key.partition(SEPARATOR)
+        task = self._known.get((namespace, container_id))
+        if task is not None:
+            self._out_of_memory(task)
+
+
+def _task_io(stdio: Stdio, process: Mapping[str, Any]) -> TaskIO:
+    size = process.get("consoleSize") or {}
+    console = (int(size.get("height", 0)), int(size.get("width", 0))) if size else None
+    return TaskIO(terminal=stdio.terminal, stdin=bool(stdio.stdin), stdin_once=True, console_size=console)
+
+
+def _write_bundle(bundle: str, spec: Mapping[str, Any], stdio: Stdio) -> None:
+    os.makedirs(f"{bundle}/rootfs", mode=0o711, exist_ok=True)
+    for name, document in (("config.json", spec), ("io.json", asdict(stdio))):
+        with open(f"{bundle}/{name}", "w", encoding="utf-8") as file:
+            json.dump(document, file)
