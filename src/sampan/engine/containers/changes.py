@@ -28,6 +28,24 @@ def compare(upper: str, lower: list[str]) -> list[tuple[str, int]]:
     return sorted(found)
 
 
+# What Docker has in a layer of its own below every container: mount points and marks, which are no changes.
+_OWN = frozenset(
+    (
+        "/.dockerenv",
+        "/dev",
+        "/dev/console",
+        "/dev/pts",
+        "/dev/shm",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/resolv.conf",
+        "/proc",
+        "/sbin/docker-init",
+        "/sys",
+    )
+)
+
+
 def _walk(upper: str, lower: list[str], path: str, found: list[tuple[str, int]]) -> None:
     for entry in os.scandir(upper + path):
         name = f"{path}/{entry.name}"
@@ -37,6 +55,13 @@ def _walk(upper: str, lower: list[str], path: str, found: list[tuple[str, int]])
             if below:
                 found.append((name, DELETED))
             continue
-        found.append((name, MODIFIED if below else ADDED))
-        if stat.S_ISDIR(status.st_mode):
+        before = len(found)
+        is_directory = stat.S_ISDIR(status.st_mode)
+        if is_directory:
             _walk(upper, lower if below else [], name, found)
+        if not below and name in _OWN and len(found) == before and (is_directory or status.st_size == 0):
+            continue
+        if is_directory and below and len(found) == before and os.listdir(upper + name):
+            # It is here only because of such a mount point in it.
+            continue
+        found.append((name, MODIFIED if below else ADDED))

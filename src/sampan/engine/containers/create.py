@@ -42,6 +42,7 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
             record = msgspec.structs.replace(record, mounts=_with_volumes(room, record, request.host_config, made))
             layers = room.core.snapshots.prepare(container_id, image.parent)
             made.callback(room.core.snapshots.remove, container_id)
+            _mark(room.core.snapshots.upper(container_id))
             directory = room.directory(container_id)
             os.makedirs(directory, mode=0o710)
             made.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -53,6 +54,11 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
             made.pop_all()
     room.publish(record, "create")
     return CreateResponse(id=container_id, warnings=_warnings(room, host_config))
+
+
+def _mark(upper: str) -> None:
+    """The empty file by which programs know that they run in a Docker container."""
+    os.close(os.open(f"{upper}/.dockerenv", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755))
 
 
 def _record(room: Room, request: CreateRequest, image: ImageRecord, container_id: str, name: str) -> Container:

@@ -34,3 +34,13 @@ def test_a_whiteout_is_a_deletion_only_of_what_was_there(tmp_path):
     for name in ("gone", "never"):
         os.mknod(tmp_path / "upper" / name, 0o020000, os.makedev(0, 0))
     assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == [("/gone", DELETED)]
+
+
+def test_mount_points_that_every_container_has_are_no_changes(tmp_path):
+    for path in ("upper/etc", "upper/dev/pts", "lower/etc"):
+        os.makedirs(tmp_path / path)
+    for name in ("etc/hosts", "etc/hostname", ".dockerenv"):
+        (tmp_path / "upper" / name).write_text("")
+    assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == []
+    (tmp_path / "upper/etc/hosts").write_text("mine")
+    assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == [("/etc", MODIFIED), ("/etc/hosts", ADDED)]
