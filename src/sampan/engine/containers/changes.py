@@ -42,6 +42,7 @@ _OWN = frozenset(
         "/proc",
         "/sbin/docker-init",
         "/sys",
+        "/usr/sbin/docker-init",
     )
 )
 
@@ -59,7 +60,7 @@ def _walk(upper: str, lower: list[str], path: str, found: list[tuple[str, int]])
         is_directory = stat.S_ISDIR(status.st_mode)
         if is_directory:
             _walk(upper, lower if below else [], name, found)
-        if not below and name in _OWN and len(found) == before and (is_directory or status.st_size == 0):
+        if name in _OWN and len(found) == before and (not below if is_directory else status.st_size == 0):
             continue
         if is_directory and below and len(found) == before and os.listdir(upper + name):
             # It is here only because of such a mount point in it.
