@@ -41,9 +41,9 @@ async def top(room: Room, reference: str, ps_args: str = "-ef") -> tuple[list[st
         require_running(record, "top")
     pids = await room.core.tasks.pids(record.id)
     processes = [found for pid in sorted(pids) if (found := read(pid)) is not None]
-    columns = _columns(ps_args or "-ef")
-    titles = [title for title, _ in columns]
-    return titles, [[value(process) for _, value in columns] for process in processes]
+    chosen = columns(ps_args or "-ef")
+    titles = [title for title, _ in chosen]
+    return titles, [[value(process) for _, value in chosen] for process in processes]
 
 
 def read(pid: int) -> Process | None:
@@ -156,7 +156,8 @@ _AUX: Sequence[Column] = tuple(
 )
 
 
-def _columns(ps_args: str) -> Sequence[Column]:
+def columns(ps_args: str) -> Sequence[Column]:
+    """(title, value of a process) for the arguments of ps. InvalidArgument."""
     words = ps_args.split()
     names: list[str] = []
     for position, word in enumerate(words):
