@@ -167,6 +167,10 @@ class Dockerd(Engine):
 
     def end(self) -> None:
         super().end()
+        # a dockerd that is killed between create and record leaves a shim that no daemon knows any more
+        for pid, line in self.machine.processes().items():
+            if "containerd-shim" in line and self._address in line:
+                os.kill(pid, signal.SIGKILL)
         if self._containerd is not None:
             self._containerd.terminate()
             self._containerd.wait(timeout=20)
