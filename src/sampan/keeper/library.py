@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sampan.runtime.launch import Launch
 
-_NOFILE = abi.RLIMITS["RLIMIT_NOFILE"]
+_NOFILE = "RLIMIT_NOFILE"
 
 
 class Library:
@@ -24,8 +24,9 @@ class Library:
     def __init__(self) -> None:
         self._host = host_facts()
         # A keeper of many containers needs many descriptors; they get back the limits that it was started with.
-        self._files = process.getrlimit(0, _NOFILE)
-        process.prlimit(0, _NOFILE, self._files[1], self._files[1])
+        soft, hard = process.getrlimit(0, abi.RLIMITS[_NOFILE])
+        self._limits = [(_NOFILE, soft, hard)]
+        process.prlimit(0, abi.RLIMITS[_NOFILE], hard, hard)
 
     def launch(
         self,
@@ -52,16 +53,12 @@ class Library:
                 stdio=stdio,
                 terminal=terminal,
                 console_size=_size(console_size),
+                limits=self._limits,
             )
         except BaseException:
             state.remove(root, container_id)
             raise
         state.save(root, made.state)
-        return self._limited(made)
-
-    def _limited(self, made: Launch) -> Launch:
-        """Before init is ready, so that a limit of the spec, which is set then, is the last word."""
-        process.prlimit(made.pid, _NOFILE, *self._files)
         return made
 
     def launch_exec(
@@ -76,7 +73,7 @@ class Library:
         console_size: Sequence[int] | None,
     ) -> Launch:
         """Make a further process in it."""
-        made = launch.launch_exec(
+        return launch.launch_exec(
             state,
             wanted,  # type: ignore[arg-type]
             host=self._host,
@@ -84,8 +81,8 @@ class Library:
             stdio=stdio,
             terminal=terminal,
             console_size=_size(console_size),
+            limits=self._limits,
         )
-        return self._limited(made)
 
     def started(self, made: Launch) -> None:
         """The program runs: the poststart hooks. Error when one fails."""

@@ -50,13 +50,15 @@ def launch(
     fifo: int = -1,
     no_pivot: bool = False,
     no_new_keyring: bool = False,
+    limits: Sequence[tuple[str, int, int]] = (),
 ) -> Launch:
     """Make the first process of a container. `spec` is validated here; `bundle` is absolute.
 
     `stdio` are descriptors for 0, 1, 2 (None: ours); with `terminal` (None: the spec's) init makes a pty and sends its
     master. `keep_fds` become 3, 4, ... of the program. `fifo`, a descriptor open for both directions, is where init
-    waits instead of for `proceed`. The caller removes the cgroups (`cgroup.remove(launch.state["cgroup_paths"])`) when
-    the process has ended, and on an error of this function nothing is left. Errors: sampan.errors, OSError.
+    waits instead of for `proceed`. `limits`, (rlimit, soft, hard), are set where the spec names none. The caller
+    removes the cgroups (`cgroup.remove(launch.state["cgroup_paths"])`) when the process has ended, and on an error of
+    this function nothing is left. Errors: sampan.errors, OSError.
     """
     oci_spec.validate(spec)
     if "process" not in spec:
@@ -68,7 +70,7 @@ def launch(
     program, flags = profile.program_of(linux.get("seccomp"), root)
     size = console_size or _console_size(spec["process"])
     wishes = Wishes(container_id, bundle, rootfs_mounts, paths, terminal, size, program, flags, len(keep_fds),
-                    no_pivot, no_new_keyring)  # fmt: skip
+                    no_pivot, no_new_keyring, limits)  # fmt: skip
     plan = plan_container(spec, wishes, host)
     cgroup.create(paths)
     try:
@@ -289,6 +291,7 @@ def launch_exec(
     console_size: tuple[int, int] | None = None,
     keep_fds: Sequence[int] = (),
     cgroup_paths: dict[str, str] | None = None,
+    limits: Sequence[tuple[str, int, int]] = (),
 ) -> Launch:
     """Make one more process in the running container whose loaded state is `container`. Otherwise as `launch`.
 
@@ -302,7 +305,8 @@ def launch_exec(
     program, flags = profile.program_of(linux.get("seccomp"), root)
     paths = cgroup_paths or container["cgroup_paths"]
     size = console_size or _console_size(wanted)
-    wishes = Wishes(container["id"], container["bundle"], None, paths, terminal, size, program, flags, len(keep_fds))
+    wishes = Wishes(container["id"], container["bundle"], None, paths, terminal, size, program, flags, len(keep_fds),
+                    limits=limits)  # fmt: skip
     kinds = {n["type"]: n.get("path", "") for n in linux.get("namespaces", [])}
     plan = plan_exec(wanted, kinds, wishes, host)
     made = _clone_beside(container, plan, paths, kinds, stdio if not terminal else None, keep_fds)

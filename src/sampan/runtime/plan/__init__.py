@@ -17,6 +17,7 @@ from sampan.runtime.plan.step import Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from sampan.oci.spec import Hook, Linux, Process, Spec
@@ -34,6 +35,9 @@ DEFAULT_LINKS = (
     ("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/proc/self/fd/1", "/dev/stdout"),
     ("/proc/self/fd/2", "/dev/stderr"),
 )  # fmt: skip
+
+
+_MAX_NUMBER = 8191  # CONFIG_NR_CPUS of the largest kernels
 
 
 _UNSUPPORTED = {
@@ -73,8 +77,8 @@ class Wishes:
     """What the caller adds to the spec: where the bundle is, who mounts the rootfs, how the process talks to us."""
 
     __slots__ = (
-        "bundle", "cgroup_paths", "console_size", "container_id", "fifo", "no_new_keyring", "no_pivot", "preserve_fds",
-        "rootfs_mounts", "seccomp", "seccomp_flags", "terminal",
+        "bundle", "cgroup_paths", "console_size", "container_id", "fifo", "limits", "no_new_keyring", "no_pivot",
+        "preserve_fds", "rootfs_mounts", "seccomp", "seccomp_flags", "terminal",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +94,7 @@ class Wishes:
         preserve_fds: int = 0,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
+        limits: Sequence[tuple[str, int, int]] = (),
     ) -> None:
         self.container_id = container_id
         self.bundle = bundle
@@ -102,6 +107,8 @@ class Wishes:
         self.preserve_fds = preserve_fds
         self.no_pivot = no_pivot
         self.no_new_keyring = no_new_keyring
+        self.limits = limits
+        """(name, soft, hard) of rlimits for a process whose spec does not name them."""
 
 
 def rootfs_path(spec: Spec, bundle: str) -> str:
@@ -137,7 +144,9 @@ def plan_exec(process: Process, kinds: dict[str, str], wishes: Wishes, host: Hos
     plan = Plan()
     _process_limits(plan, process)
     steps = plan.steps
+    steps += _cpu_affinity(process, "initial")
     steps.append(Step("join_cgroups", "linux.cgroupsPath"))
+    steps += _cpu_affinity(process, "final")
     steps.append(Step("join_container", "linux.namespaces", namespaces=[kind for kind in kinds if kind != "pid"]))
     if "user" in kinds:
         steps.append(Step("become_namespace_root", "linux.uidMappings"))
@@ -214,7 +223,7 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
     if propagation and propagation not in PROPAGATION:
         raise InvalidArgument(f"linux.rootfsPropagation: rootfsPropagation={propagation} is not supported")
     kind = PROPAGATION[propagation][0] if propagation else abi.MS_SLAVE
-    steps.append(Step("host_propagation", "linux.rootfsPropagation", flags=kind))
+    steps.append(Step("host_propagation", "linux.rootfsPropagation", flags=kind, rootfs=root))
     for index, mount in enumerate(wishes.rootfs_mounts):
         options = parse_options(list(mount.get("options") or []))
         target = mount.get("target") or ""
@@ -231,7 +240,7 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
         if entry.get("type") in ("cgroup", "cgroup2"):
             steps += _cgroup_mount(entry, cause, host, wishes, "cgroup" in kinds)
             continue
-        steps += plan_mount(entry, cause, wishes.bundle)
+        steps += plan_mount(entry, cause, wishes.bundle, label=linux.get("mountLabel", ""))
         late += late_attributes(entry, cause)
     steps += _devices(spec, linux, "user" in kinds)
     if any(spec.get("hooks", {}).get(name) for name in ("prestart", "createRuntime")):
@@ -351,6 +360,21 @@ def _labels(process: Process) -> list[Step]:
     return steps
 
 
+def _limits(process: Process, wishes: Wishes) -> list[Step]:
+    """The spec's limits, and before them the caller's own where the spec has none."""
+    asked = process.get("rlimits", [])
+    named = {limit["type"] for limit in asked}
+    steps = [
+        Step("rlimit", "process", name=name, soft=soft, hard=hard)
+        for name, soft, hard in wishes.limits
+        if name not in named
+    ]
+    for index, limit in enumerate(asked):
+        soft, hard = limit.get("soft", 0), limit.get("hard", 0)
+        steps.append(Step("rlimit", f"process.rlimits[{index}]", name=limit["type"], soft=soft, hard=hard))
+    return steps
+
+
 def process_steps(process: Process, wishes: Wishes, start_hooks: bool) -> list[Step]:
     """The steps from privileges to execve: the same for a container's first process and for a later one."""
     steps: list[Step] = []
@@ -362,16 +386,7 @@ def process_steps(process: Process, wishes: Wishes, start_hooks: bool) -> list[S
     if process.get("ioPriority"):
         steps.append(_io_priority(process))
     user = process.get("user", {})
-    steps += [
-        Step(
-            "rlimit",
-            f"process.rlimits[{index}]",
-            name=limit["type"],
-            soft=limit.get("soft", 0),
-            hard=limit.get("hard", 0),
-        )
-        for index, limit in enumerate(process.get("rlimits", []))
-    ]
+    steps += _limits(process, wishes)
     steps.append(Step("stdio_owner", "process.user", uid=user.get("uid", 0)))
     steps.append(Step("close_descriptors", "process", preserve=wishes.preserve_fds))
     load = Step("seccomp", "linux.seccomp", program=wishes.seccomp or b"", flags=wishes.seccomp_flags)
@@ -472,10 +487,24 @@ def _memory_policy(wanted: dict[str, Any]) -> Step:
         if name not in abi.MPOL_FLAGS:
             raise InvalidArgument(f"linux.memoryPolicy.flags[{index}]: invalid memory policy flag {name!r}")
         flags |= abi.MPOL_FLAGS[name]
-    nodes: list[int] = []
-    for part in filter(None, wanted.get("nodes", "").split(",")):
-        first, _, last = part.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise InvalidArgument(f"linux.memoryPolicy.nodes: invalid memory policy nodes {wanted['nodes']!r}")
-        nodes += range(int(first), int(last or first) + 1)
+    nodes = _numbers(wanted.get("nodes", ""), "linux.memoryPolicy.nodes: invalid memory policy nodes")
     return Step("memory_policy", "linux.memoryPolicy", mode=abi.MPOL_MODES[mode] | flags, nodes=nodes)
+
+
+def _cpu_affinity(process: Process, moment: str) -> list[Step]:
+    """The step that pins an exec'd process before ("initial") or after ("final") it joins the container's cgroup."""
+    cause = f"process.execCPUAffinity.{moment}"
+    text = process.get("execCPUAffinity", {}).get(moment, "")
+    return [Step("cpu_affinity", cause, cpus=_numbers(text, f"{cause}: invalid CPU list"))] if text else []
+
+
+def _numbers(text: str, problem: str) -> list[int]:
+    """The numbers of a list like "0-3,7", the kernel's format of CPUs and nodes. Errors: InvalidArgument."""
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, hyphen, last = part.strip().partition("-")
+        last = last if hyphen else first
+        if not (first.isdecimal() and last.isdecimal() and len(last) < 6) or int(last) > _MAX_NUMBER:
+            raise InvalidArgument(f"{problem} {text!r}")
+        found += range(int(first), int(last) + 1)
+    return found

@@ -120,16 +120,17 @@ def parse_options(words: list[str]) -> Options:
 
 # Below /proc only these may be mounted on, as in runc: files that containers' tools (lxcfs) replace, none of which
 # can turn a label or a mask elsewhere (CVE-2019-16884, CVE-2019-19921).
-_PROC_ALLOWED = {
+PROC_ALLOWED = {
     "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime", "/proc/loadavg",
     "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled",
 }  # fmt: skip
 
 
-def plan_mount(mount: Mount, cause: str, bundle: str, late_read_only: bool = True) -> list[Step]:
+def plan_mount(mount: Mount, cause: str, bundle: str, late_read_only: bool = True, label: str = "") -> list[Step]:
     """The steps for one entry of "mounts" other than a cgroup. Errors: InvalidArgument.
 
-    A read-only tmpfs (and /dev) stays writable until everything that goes on it is there: `late_read_only`.
+    `label` is linux.mountLabel. A read-only tmpfs (and /dev) stays writable until everything that goes on it is there:
+    `late_read_only`.
     """
     options = parse_options(mount.get("options", []))
     destination = clean(mount["destination"])
@@ -138,7 +139,7 @@ def plan_mount(mount: Mount, cause: str, bundle: str, late_read_only: bool = Tru
         return [_bind(mount, options, destination, cause, bundle)]
     if not kind:
         raise InvalidArgument(f"{cause}.type: must not be empty")
-    if destination.startswith("/proc/") and destination not in _PROC_ALLOWED:
+    if destination.startswith("/proc/") and destination not in PROC_ALLOWED:
         raise InvalidArgument(f'error mounting "{mount.get("source", kind)}" to rootfs at "{destination}": '
                               f'"{destination}" cannot be mounted because it is inside /proc')  # fmt: skip
     if destination == "/proc" and kind != "proc":
@@ -149,6 +150,8 @@ def plan_mount(mount: Mount, cause: str, bundle: str, late_read_only: bool = Tru
     data = list(options.data)
     if options.read_only and not delayed and kind in ("sysfs", "proc"):
         data.append(("ro", None))
+    if label and kind not in ("proc", "sysfs"):  # whose labels are the policy's own
+        data.append(("context", label))
     return [
         Step(
             "mount", cause, type=kind, source=mount.get("source") or kind, destination=destination, data=data,
@@ -172,7 +175,7 @@ def _bind(mount: Mount, options: Options, destination: str, cause: str, bundle: 
         raise InvalidArgument(f"{cause}.source: must not be empty for a bind mount")
     if not source.startswith("/"):
         source = f"{bundle}/{source}"
-    if destination.startswith("/proc/") and destination not in _PROC_ALLOWED:
+    if destination.startswith("/proc/") and destination not in PROC_ALLOWED:
         raise InvalidArgument(f'error mounting "{source}" to rootfs at "{destination}": '
                               f'"{destination}" cannot be mounted because it is inside /proc')  # fmt: skip
     mappings = [mount.get("uidMappings", []), mount.get("gidMappings", [])]
