@@ -32,9 +32,9 @@ DEBIAN_RUNC = "1.1.5+ds1"
 """The version that the tests' statements about runc's own weaknesses are about."""
 
 BUSYBOX = "/bin/busybox"
-APPLETS = ("awk", "cat", "chmod", "cp", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "kill", "ln",
+APPLETS = ("awk", "cat", "chmod", "cp", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ionice", "kill", "ln",
            "ls", "mkdir", "mknod", "mount", "mv", "nsenter", "printf", "ps", "pwd", "readlink", "rm", "sed", "seq",
-           "sh", "sleep", "stat", "test", "touch", "tr", "true", "tty", "umount", "usleep", "wc", "yes")  # fmt: skip
+           "sh", "sleep", "sort", "stat", "test", "touch", "tr", "true", "tty", "umount", "uname", "usleep", "wc", "yes")  # fmt: skip
 
 CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
                 "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
@@ -203,9 +203,6 @@ class Runtime:
         """Delete the containers that are left, reap what became ours, remove the cgroups."""
         for id in sorted(self._made):
             self.delete(id)
-        for pid in _children() - self.children:
-            if command_of(pid):
-                os.kill(pid, 9)
         eventually(self._reaped, what="all adopted processes are gone")
         for path in reversed(cgroups_below(self.cgroup)):
             os.rmdir(path)
@@ -216,10 +213,13 @@ class Runtime:
                 continue  # not there, or not a hierarchy
 
     def _reaped(self) -> bool:
+        """Ends and reaps what has become our child; what those leave becomes it in its turn, until there is none."""
         for pid in _children() - self.children:
             try:
+                if command_of(pid):
+                    os.kill(pid, 9)
                 os.waitpid(pid, os.WNOHANG)
-            except ChildProcessError:
+            except (ChildProcessError, ProcessLookupError):
                 continue  # the reaper was first
         return not _children() - self.children
 

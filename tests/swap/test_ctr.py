@@ -146,10 +146,10 @@ def test_metrics_and_limits(ctr: Ctr) -> None:
 
 def test_what_confines_is_as_the_flags_say(ctr: Ctr) -> None:
     flags = ("--rm", "--read-only", "--cap-drop", "CAP_CHOWN", "--env", "A=b", "--cwd", "/tmp",
-             "--seccomp", "--hostname", "named")  # fmt: skip
-    script = "touch /x 2>/dev/null || echo ro; echo $A $PWD; grep Seccomp: /proc/self/status; hostname"
+             "--seccomp")  # fmt: skip
+    script = "touch /x 2>/dev/null || echo ro; echo $A $PWD; grep Seccomp: /proc/self/status"
     assert ctr.ok(*ctr.words("sh", "-c", script, flags=flags)).split("\n") == [
-        "ro", "b /tmp", "Seccomp:\t2", "named"
+        "ro", "b /tmp", "Seccomp:\t2"
     ]  # fmt: skip
 
 

@@ -39,6 +39,12 @@ LEFT_OUT = (
 )
 SITE_PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers")
 
+# What an installation puts beside the interpreter.
+CONSOLE_SCRIPT = """#!/usr/bin/python3
+from sampan.runtime.__main__ import main
+main()
+"""
+
 INITRD_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /new
 /bin/busybox mount -t proc proc /proc
@@ -145,6 +151,7 @@ def _put_interpreter(top: str) -> None:
     shutil.copy(real, top + real)
     os.makedirs(f"{top}/usr/bin", exist_ok=True)
     os.symlink(real, f"{top}/usr/bin/python3")
+    _put_script(f"{top}/usr/bin/sampan-runc", CONSOLE_SCRIPT)
     shared = glob.glob(f"{stdlib}/lib-dynload/*.so")
     for library in libraries_of([real, *shared]):
         os.makedirs(os.path.dirname(top + library), exist_ok=True)

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         oomScoreAdj: int
         scheduler: Scheduler
         ioPriority: IOPriority
+        execCPUAffinity: dict[str, str]
 
     class Root(TypedDict, total=False):
         path: str

@@ -56,11 +56,17 @@ def main(arguments: list[str]) -> NoReturn:
         fatal(_os_text(error), options)
     except KeyboardInterrupt:
         leave(130)
+    except Exception as error:
+        # A mistake of ours; callers read one line and a code, and a traceback is neither.
+        fatal(f"{type(error).__name__}: {error}", options)
     leave(code)
 
 
 def _os_text(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+    """Go's way: the object, and the system's words in lower case."""
+    reason = str(error.strerror or error)
+    reason = reason[:1].lower() + reason[1:]
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _verb(name: str, arguments: list[str], options: Options) -> int:

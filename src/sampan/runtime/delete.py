@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Conflict, NotFound
+from sampan.errors import Conflict, DataLoss, NotFound
 from sampan.linux import abi
 from sampan.runtime import cgroup, document, state
 from sampan.runtime.steps.situation import StepFailed
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 def delete(root: str, container_id: str, force: bool = False) -> None:
-    """Remove a stopped or merely created container; with `force` also a running one, and no error for a missing one.
+    """Remove a stopped or merely created container; with `force` also a running one, and no error for a missing one
+    or one whose state file cannot be read: of that only the directory goes.
 
     Errors: NotFound, Conflict, sampan.errors of the cgroup's removal.
     """
@@ -30,6 +31,11 @@ def delete(root: str, container_id: str, force: bool = False) -> None:
         if force:
             return
         raise
+    except DataLoss:
+        if not force:
+            raise
+        state.remove(root, container_id)
+        return
     now = state.status(root, found)
     if now in ("running", "paused") and not force:
         raise Conflict(f"cannot delete container {container_id} that is not stopped: {now}")

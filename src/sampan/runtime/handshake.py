@@ -54,9 +54,14 @@ def pair() -> tuple[socket, socket]:
 
 
 def send(sock: socket, word: str, payload: str = "", fds: Sequence[int] = ()) -> None:
-    """One message. Errors: OSError, EPIPE when the other side has ended."""
-    text = f"{word}\0{payload}" if payload else word
-    send_with_fds(sock, text.encode("utf-8", "surrogateescape")[:_MAX_MESSAGE], fds)
+    """One message; of one that is too long the middle is left out, since errors end with their reason.
+
+    Errors: OSError, EPIPE when the other side has ended.
+    """
+    data = (f"{word}\0{payload}" if payload else word).encode("utf-8", "surrogateescape")
+    if len(data) > _MAX_MESSAGE:
+        data = data[: _MAX_MESSAGE - 1027] + b"..." + data[-1024:]
+    send_with_fds(sock, data, fds)
 
 
 def receive(sock: socket) -> tuple[str, str, list[int]]:

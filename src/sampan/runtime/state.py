@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 
-from sampan.errors import AlreadyExists, InvalidArgument, NotFound
+from sampan.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
 from sampan.linux import procfs
 from sampan.runtime import cgroup, document
 
@@ -28,6 +28,13 @@ _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 _RUNC_NAMES = {
     "mount": "NEWNS", "network": "NEWNET", "ipc": "NEWIPC", "uts": "NEWUTS", "pid": "NEWPID", "user": "NEWUSER",
     "cgroup": "NEWCGROUP", "time": "NEWTIME",
+}  # fmt: skip
+
+
+# What every verb may rely on in a state that `load` has given.
+_SHAPE = {
+    "id": str, "init_process_pid": int, "init_process_start": int, "created": str, "config": dict,
+    "cgroup_paths": dict, "bundle": str, "spec": dict,
 }  # fmt: skip
 
 
@@ -108,10 +115,13 @@ def save(root: str, state: State) -> None:
 
 def load(root: str, container_id: str) -> State:
     """Errors: NotFound "container does not exist", DataLoss."""
+    path = f"{directory(root, container_id)}/{_FILE}"
     try:
-        found: State = document.load(f"{directory(root, container_id)}/{_FILE}")
+        found: State = document.load(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("container does not exist") from None
+    if not isinstance(found, dict) or any(not isinstance(found.get(key), kind) for key, kind in _SHAPE.items()):
+        raise DataLoss(f"{path}: not the state of a container")
     return found
 
 

@@ -65,7 +65,7 @@ def test_the_whole_plan_of_a_small_container_in_order() -> None:
         "unshare flags=33554432  # linux.namespaces",
         "new_session  # process",
         "session_keyring name=_ses.x  # process",
-        "host_propagation flags=524288  # linux.rootfsPropagation",
+        "host_propagation flags=524288 rootfs=/bundle/rootfs  # linux.rootfsPropagation",
         "root path=/bundle/rootfs  # root.path",
         "mount type=proc source=proc destination=/proc  # mounts[0]",
         "mount type=tmpfs source=tmpfs destination=/dev data=size=64k attributes=nosuid  # mounts[1]",
@@ -147,9 +147,28 @@ def test_every_function_is_used_by_some_plan() -> None:
         for hierarchies in (V1, V2)
     ]
     plans.append(planned())
-    plans.append(plan_exec({"args": ["a"], "cwd": "/"}, {"pid": ""}, Wishes("x", "/b"), facts(V1)))
+    pinned: Any = {"args": ["a"], "cwd": "/", "execCPUAffinity": {"initial": "0-1", "final": "1,3"}}
+    plans.append(plan_exec(pinned, {"pid": ""}, Wishes("x", "/b"), facts(V1)))
     used = {step.do for plan in plans for step in plan.steps}
     assert used == set(steps.PERFORM) | set(steps.RARE)
+
+
+def test_an_exec_is_pinned_before_and_after_it_joins_the_cgroup() -> None:
+    pinned: Any = {"args": ["a"], "cwd": "/", "execCPUAffinity": {"initial": "0-1", "final": "1,3"}}
+    plan = plan_exec(pinned, {"pid": ""}, Wishes("x", "/b"), facts(V1))
+    assert [(step.do, step.with_.get("cpus")) for step in plan.steps[:3]] == [
+        ("cpu_affinity", [0, 1]), ("join_cgroups", None), ("cpu_affinity", [1, 3])
+    ]  # fmt: skip
+    for wrong in ("x", "1-", "-1", "0-99999999999", "1,2-x"):
+        pinned["execCPUAffinity"] = {"initial": wrong}
+        with pytest.raises(InvalidArgument, match=r"execCPUAffinity\.initial: invalid CPU list"):
+            plan_exec(pinned, {"pid": ""}, Wishes("x", "/b"), facts(V1))
+
+
+def test_the_mount_label_goes_to_every_new_file_system_but_the_kernels_own() -> None:
+    plan = planned({"mounts": SPEC["mounts"], "linux.mountLabel": "a:b:c"})
+    labelled = {step.with_["type"] for step in plan.steps if ("context", "a:b:c") in step.with_.get("data", [])}
+    assert labelled == {"tmpfs"}
 
 
 def place(plan: Plan, *names: str) -> list[int]:

@@ -25,6 +25,7 @@ PERFORM: dict[str, Perform] = {
     "cgroup1_mount": rootfs.cgroup1_mount,
     "cgroup2_mount": rootfs.cgroup2_mount,
     "close_descriptors": identity.close_descriptors,
+    "cpu_affinity": identity.cpu_affinity,
     "device": devices.device,
     "domainname": identity.domainname,
     "environment": identity.environment,

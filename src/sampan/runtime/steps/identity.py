@@ -74,6 +74,13 @@ def io_priority(init: Situation, ioclass: int, priority: int) -> None:
         raise StepFailed(f"failed to set io priority: {words(error)}") from None
 
 
+def cpu_affinity(init: Situation, cpus: list[int]) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        raise StepFailed(f"error setting CPU affinity: {words(error)}") from None
+
+
 def rlimit(init: Situation, name: str, soft: int, hard: int) -> None:
     """While we are still root: a parent without CAP_SYS_RESOURCE may not touch the limits of another user's process."""
     try:
@@ -132,7 +139,7 @@ def stdio_owner(init: Situation, uid: int) -> None:
 
 def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd: str) -> None:
     """Become the user, in the working directory; the permitted capabilities stay for the next step."""
-    there = _enter(cwd, retry=True)
+    there = _enter(init, cwd, retry=True)
     os.umask(umask)
     try:
         credentials.set_ids(uid, gid, groups, keep_capabilities=True)
@@ -140,7 +147,7 @@ def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd
         raise StepFailed(f"setup user: {words(error)}") from None
     if not there:
         # A directory that only the user may enter, as on a network file system that trusts no root.
-        _enter(cwd, retry=False)
+        _enter(init, cwd, retry=False)
     try:
         # The kernel answers with "(unreachable)" for a directory outside of the root, as behind a leaked
         # descriptor in /proc/self/fd (CVE-2024-21626); Python's getcwd raises for it.
@@ -150,9 +157,14 @@ def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd
                          "breakout detected") from None  # fmt: skip
 
 
-def _enter(cwd: str, retry: bool) -> bool:
+def _enter(init: Situation, cwd: str, retry: bool) -> bool:
+    """Without magic links: what /proc/self/fd/N names is a descriptor of ours, not of the container."""
     try:
-        os.chdir(cwd)
+        fd = paths.open_in_root(init.root, cwd, os.O_PATH | os.O_DIRECTORY)
+        try:
+            os.fchdir(fd)
+        finally:
+            os.close(fd)
     except OSError as error:
         if retry and error.errno in (errno.EACCES, errno.EPERM):
             return False

@@ -11,7 +11,8 @@ import errno
 import os
 import stat
 
-from sampan.linux import abi, mount, paths
+from sampan.linux import abi, mount, mountinfo, paths
+from sampan.runtime.plan.mounts import PROC_ALLOWED
 from sampan.runtime.steps.situation import StepFailed, detailed, words
 
 TYPE_CHECKING = False
@@ -26,9 +27,20 @@ _MAX_VALUE = 255  # of fsconfig's strings
 _PLAIN_ATTRIBUTES = abi.MOUNT_ATTR_NOSUID | abi.MOUNT_ATTR_NODEV | abi.MOUNT_ATTR_NOEXEC
 
 
-def host_propagation(init: Situation, flags: int) -> None:
-    """Cut our copy of the host's mounts off the host, so that no mount of ours travels back."""
+def host_propagation(init: Situation, flags: int, rootfs: str) -> None:
+    """Cut our copy of the host's mounts off the host, so that no mount of ours travels back.
+
+    Where the spec wants it shared, the mount that holds the rootfs is cut off all the same: pivot_root demands it, and
+    the host would get to see the container's mounts.
+    """
     mount.mount_setattr(_AT, "/", abi.AT_RECURSIVE, propagation=flags)
+    if flags == abi.MS_SHARED:
+        holding = "/"
+        for one in mountinfo.read():
+            point = one.mount_point
+            if len(point) >= len(holding) and f"{rootfs}/".startswith(f"{point.rstrip('/')}/"):
+                holding = point
+        mount.mount_setattr(_AT, holding, 0, propagation=abi.MS_PRIVATE)
 
 
 def rootfs_mount(
@@ -105,6 +117,15 @@ def _directory(init: Situation, destination: str, ordinary: str = "") -> tuple[i
         return paths.mkdirs_in_root(init.root, destination), False
 
 
+def _refuse_proc(target: int, source: str, destination: str) -> None:
+    """What an image's symlink leads into the container's /proc is inside /proc too (CVE-2019-16884)."""
+    if destination in PROC_ALLOWED or destination == "/proc":
+        return
+    if paths.fstatfs_type(target) == abi.PROC_SUPER_MAGIC:
+        raise StepFailed(f'error mounting "{source}" to rootfs at "{destination}": '
+                         f'"{destination}" cannot be mounted because it is inside /proc')  # fmt: skip
+
+
 def _attach(made: int, target: int, propagation: list[tuple[int, bool]]) -> None:
     mount.move_mount(made, "", target, "")
     for flags, recursive in propagation:
@@ -123,6 +144,7 @@ def mount_file_system(
 ) -> None:
     try:
         target, existed = _directory(init, destination, type if type in ("proc", "sysfs") else "")
+        _refuse_proc(target, source, destination)
         if type == "tmpfs" and existed:
             # A tmpfs over an image's directory keeps that directory's mode unless the options say otherwise.
             data = [("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"), *data]
@@ -216,6 +238,7 @@ def bind(
             target = paths.mkdirs_in_root(init.root, destination)
         else:
             target = paths.create_file_in_root(init.root, destination)
+        _refuse_proc(target, source, destination)
         if destination == "/proc" and paths.fstatfs_type(made) != abi.PROC_SUPER_MAGIC:
             raise StepFailed(f'{what}: "/proc" cannot be mounted because it is not of type proc')
         if attributes or clear:
@@ -234,6 +257,7 @@ def cgroup2_mount(
 ) -> None:
     try:
         target, _ = _directory(init, destination)
+        _refuse_proc(target, "cgroup", destination)
         try:
             made = mount.new_mount("cgroup2", [("source", "cgroup")], attributes)
         except OSError as error:
@@ -256,6 +280,7 @@ def cgroup1_mount(
     read_only = attributes & abi.MOUNT_ATTR_RDONLY
     try:
         target, _ = _directory(init, destination)
+        _refuse_proc(target, "cgroup", destination)
         top = mount.new_mount("tmpfs", [("source", "tmpfs"), ("mode", "755")], _PLAIN_ATTRIBUTES)
         mount.move_mount(top, "", target, "")
         for tree in trees:
