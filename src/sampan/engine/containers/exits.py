@@ -73,7 +73,9 @@ def container_exited(room: Room, exit: TaskExit) -> None:
         record = room.store.put(msgspec.structs.replace(record, status="restarting") if delay is not None else record)
     live.exited.set()
     live.move()
-    live.answer(exit.status, removed=removes)
+    # Who waits for the removal is told at once that the record is gone, and of the rest only when it shows: a volume
+    # that went with the container must not be listed any more. (Networks and files are nobody's but ours.)
+    live.answer(exit.status, removed=removes and not _has_own_volumes(record))
     if exit.oom_killed:
         room.publish(record, "oom")
     room.publish(record, "die", exitCode=str(exit.status), execDuration=str(_seconds(record)))
@@ -85,6 +87,10 @@ def container_exited(room: Room, exit: TaskExit) -> None:
     live.teardown = room.live.keep(asyncio.ensure_future(work))
     if delay is not None:
         restarts.schedule(room, record, live, delay)
+
+
+def _has_own_volumes(record: Container) -> bool:
+    return any(mount.type == "volume" and mount.anonymous for mount in record.mounts)
 
 
 def _seconds(record: Container) -> int:
@@ -107,6 +113,7 @@ async def _remove(room: Room, record: Container, live: Live) -> None:
 
     await _tear_down(room, record.id, live)
     await rm.remove_remains(room, record, volumes=True)
+    live.answer(record.exit_code, removed=True)
     room.live.drop(record.id)
 
 

@@ -56,9 +56,9 @@ async def remove_record(room: Room, record: Container, live: Live, *, volumes: b
         await live.teardown
     room.store.delete(record.id)
     failures.drop_attachments(live)
-    live.answer(exit_code, removed=True)
     live.move()
     await remove_remains(room, record, volumes=volumes)
+    live.answer(exit_code, removed=True)
     room.live.drop(record.id)
 
 
