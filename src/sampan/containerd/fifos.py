@@ -17,10 +17,15 @@ from collections.abc import Callable
 from urllib.parse import unquote, urlsplit
 
 from sampan import errors
+from sampan.linux import inotify
 
 OPEN_TIMEOUT = 10.0
 """Seconds that a client has to open the reading side of a FIFO it named."""
 
+DRAIN_TIMEOUT = 10.0
+"""Seconds that a client has to read what an ended process left; containerd's shim waits as long."""
+
+_IN_CLOSE_WRITE = 0x8
 _CHUNK = 64 * 1024
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -46,6 +51,13 @@ async def open_output(uri: str) -> int | None:
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     finally:
         os.close(writer)
+
+
+def is_fifo(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:
+        return False  # a URI, or gone meanwhile
 
 
 async def _opened_by_both(path: str) -> int:
@@ -75,6 +87,64 @@ def _path(uri: str) -> str:
     if scheme == "file":
         return unquote(urlsplit(uri).path)
     raise errors.Unimplemented(f"stdio {scheme}:// is not offered: not implemented")
+
+
+class Outputs:
+    """Knows when the keeper lets go of a FIFO, which is when its reader has taken everything."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd = inotify.init()
+        self._watched: dict[int, asyncio.Event] = {}
+        self._loop.add_reader(self._fd, self._readable)
+
+    def watch(self, path: str) -> asyncio.Event:
+        """Set once the next writer of `path` is closed: to be called when only the keeper has it open for writing."""
+        event = asyncio.Event()
+        self._watched[inotify.add_watch(self._fd, path, _IN_CLOSE_WRITE)] = event
+        return event
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+
+    def _readable(self) -> None:
+        for watch, mask, _, _ in inotify.read(self._fd):
+            if not mask & _IN_CLOSE_WRITE:
+                self._watched.pop(watch, None)  # the FIFO is gone, and its watch with it
+            elif watch in self._watched:
+                self._watched[watch].set()
+
+
+async def drained(path: str, closed: asyncio.Event) -> None:
+    """Wait until the keeper has let go of `path`; when nobody reads it any more, its last bytes are thrown away."""
+    try:
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            await closed.wait()
+        return
+    except TimeoutError:
+        pass
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return  # the client has removed it
+    loop = asyncio.get_running_loop()
+    loop.add_reader(source, lambda: _discard(source))
+    try:
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            await closed.wait()
+    except TimeoutError:
+        pass  # a process that was left behind still writes
+    finally:
+        loop.remove_reader(source)
+        os.close(source)
+
+
+def _discard(source: int) -> None:
+    try:
+        os.read(source, _CHUNK)
+    except BlockingIOError:
+        pass
 
 
 class StdinFeed:

@@ -17,7 +17,7 @@ from typing import Any
 
 from sampan import errors
 from sampan.containerd import identifiers
-from sampan.containerd.fifos import StdinFeed, open_output
+from sampan.containerd.fifos import Outputs, StdinFeed, drained, is_fifo, open_output
 from sampan.containerd.services import Mount, TaskExit, TaskIO, Tasks
 
 SEPARATOR = "--"
@@ -46,6 +46,8 @@ class Process:
     spec: Mapping[str, Any] = field(default_factory=dict)
     feed: StdinFeed | None = None
     exited: asyncio.Event = field(default_factory=asyncio.Event)
+    # By FIFO: set when all that was written to it has been read.
+    outputs: dict[str, asyncio.Event] = field(default_factory=dict)
     # Its exit may be heard before its start is answered; clients are told in the other order.
     starting: bool = False
 
@@ -86,6 +88,8 @@ class Processes:
         self._known: dict[tuple[str, str], Task] = {}
         self._exited = exited
         self._out_of_memory = out_of_memory
+        self._outputs = Outputs()
+        self._endings: set[asyncio.Task[None]] = set()
         tasks.on_exit(self._heard)
         tasks.on_oom(self._heard_oom)
 
@@ -178,15 +182,15 @@ class Processes:
     def settle(self, task: Task, process: Process) -> None:
         """To be called once the start has been told: an exit that came meanwhile follows."""
         if process.exit is not None and process.status != "stopped":
-            self._end(task, process)
+            self._end_when_read(task, process)
 
     def add_exec(self, task: Task, exec_id: str, spec: Mapping[str, Any], stdio: Stdio) -> Process:
-        """Note what to run; `start` runs it. AlreadyExists, Conflict, InvalidArgument."""
+        """Note what to run; `start` runs it. AlreadyExists, InvalidArgument; Error (the task does not run)."""
         identifiers.validate(exec_id)
         if exec_id in task.execs:
             raise errors.AlreadyExists(f"id {exec_id}: already exists")
         if task.init.status != "running":
-            raise errors.Conflict(f"cannot exec in a {task.init.status} state: failed precondition")
+            raise errors.Error(f"cannot exec in a {task.init.status} state: unknown")
         process = task.execs[exec_id] = Process(exec_id, stdio, spec=spec)
         return process
 
@@ -233,6 +237,9 @@ class Processes:
 
     def close(self) -> None:
         """Let go of the streams; tasks go on."""
+        for ending in self._endings:
+            ending.cancel()
+        self._outputs.close()
         for task in self._known.values():
             for process in (task.init, *task.execs.values()):
                 if process.feed is not None:
@@ -251,6 +258,9 @@ class Processes:
             for fd in (stdout, stderr):
                 if fd is not None:
                     os.close(fd)
+        for path in {stdio.stdout, "" if stdio.terminal else stdio.stderr} - {""}:
+            if is_fifo(path):
+                process.outputs[path] = self._outputs.watch(path)
 
     async def _feed(self, task: Task, process: Process) -> None:
         if not process.stdio.stdin:
@@ -293,7 +303,21 @@ class Processes:
             return
         process.exit = exit
         if not process.starting:
+            self._end_when_read(task, process)
+
+    def _end_when_read(self, task: Task, process: Process) -> None:
+        """ctr stops reading as soon as it hears of the exit: it is told when the keeper has got rid of everything."""
+        if all(closed.is_set() for closed in process.outputs.values()):
             self._end(task, process)
+            return
+
+        async def wait() -> None:
+            await asyncio.gather(*(drained(path, closed) for path, closed in process.outputs.items()))
+            self._end(task, process)
+
+        ending = asyncio.get_running_loop().create_task(wait())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
 
     def _end(self, task: Task, process: Process) -> None:
         process.status = "stopped"

@@ -157,8 +157,6 @@ class ContentService:
             raise errors.Conflict(str(error)) from error
         finally:
             self._promises.pop((call.namespace, writing.ref), None)
-        payload = told.ContentCreate(digest=writing.digest(), size=writing.offset)
-        publish(self._table.events, call.namespace, "/content/create", payload)
 
     def _status(self, call: Call, one: IngestStatus) -> api.Status:
         total, expected = self._promises.get((call.namespace, one.ref), (0, ""))

@@ -30,7 +30,7 @@ class NamespacesService:
         given = Namespace(request.namespace.name, fields.checked_labels(request.namespace.labels))
         made = self._namespaces.create(given)
         payload = told.NamespaceCreate(name=made.name, labels=dict(made.labels))
-        publish(self._table.events, made.name, "/namespaces/create", payload)
+        publish(self._table.events, _teller(call, made.name), "/namespaces/create", payload)
         return api.CreateNamespaceResponse(namespace=_message(made))
 
     async def update(self, call: Call, request: api.UpdateNamespaceRequest) -> api.UpdateNamespaceResponse:
@@ -40,13 +40,18 @@ class NamespacesService:
             stored.name, fields.masked_labels(stored.labels, given, request.update_mask, "namespace")
         )
         payload = told.NamespaceUpdate(name=changed.name, labels=dict(changed.labels))
-        publish(self._table.events, changed.name, "/namespaces/update", payload)
+        publish(self._table.events, _teller(call, changed.name), "/namespaces/update", payload)
         return api.UpdateNamespaceResponse(namespace=_message(changed))
 
     async def delete(self, call: Call, request: api.DeleteNamespaceRequest) -> empty_pb2.Empty:
         self._namespaces.delete(request.name)
         publish(self._table.events, request.name, "/namespaces/delete", told.NamespaceDelete(name=request.name))
         return empty_pb2.Empty()
+
+
+def _teller(call: Call, name: str) -> str:
+    """Creating and changing is told in the caller's namespace; removing in the one that goes."""
+    return call.namespace if call.header_namespace else name
 
 
 def _message(one: Namespace) -> api.Namespace:

@@ -77,7 +77,7 @@ class TasksService:
         except (errors.Conflict, errors.NotFound, errors.AlreadyExists, errors.Unavailable, errors.Unimplemented):
             raise
         except errors.Error as error:
-            verb = "exec" if request.exec_id else "start"
+            verb = "exec failed: exec" if request.exec_id else "start"
             raise _of_runtime(f"OCI runtime {verb} failed", error) from error
         if request.exec_id:
             payload: Any = told.TaskExecStarted(
@@ -129,7 +129,8 @@ class TasksService:
 
     async def resize_pty(self, call: Call, request: api.ResizePtyRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
-        task.process(request.exec_id)
+        if task.process(request.exec_id).status == "stopped":
+            raise errors.Error("cannot resize a stopped container: unknown")
         await self._tasks.resize(task.key, request.exec_id, request.height, request.width)
         return empty_pb2.Empty()
 
