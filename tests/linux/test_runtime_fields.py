@@ -18,8 +18,8 @@ V1 = os.path.isdir(f"{CGROUPS}/memory")
 
 
 class Field(NamedTuple):
-    """`change` is merged into the spec; `script` must print `answer`. Without `runc` runc 1.1.5 does not know the field;
-    with `v1` the files asked for are cgroup v1's."""
+    """`change` is merged into the spec; `script` must print `answer`. Without `runc` runc 1.1.5 does not know the
+    field; with `v1` the files asked for are cgroup v1's."""
 
     change: dict[str, Any]
     script: str

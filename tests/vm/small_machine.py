@@ -145,7 +145,7 @@ def _put_interpreter(top: str) -> None:
     real = os.path.realpath(sys.executable)
     stdlib = sysconfig.get_path("stdlib")
     shutil.copytree(
-        stdlib, top + stdlib, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.a", "*.whl", "__pycache__")
+        stdlib, top + stdlib, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.a", "*.whl")
     )
     os.makedirs(os.path.dirname(top + real), exist_ok=True)
     shutil.copy(real, top + real)
@@ -159,7 +159,7 @@ def _put_interpreter(top: str) -> None:
     site = os.path.dirname(os.path.dirname(__import__("pytest").__file__))
     for name in SITE_PACKAGES:
         if os.path.isdir(f"{site}/{name}"):
-            shutil.copytree(f"{site}/{name}", f"{top}/site/{name}", ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(f"{site}/{name}", f"{top}/site/{name}")
     shutil.copy(f"{site}/py.py", f"{top}/site/py.py")
     for path in glob.glob(f"{site}/*pytest*.dist-info"):
         shutil.copytree(path, f"{top}/site/{os.path.basename(path)}")
@@ -205,7 +205,7 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
         source, target = f"{REPOSITORY}/{name}", f"{top}/tree/{name}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if os.path.isdir(source):
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.egg-info"))
         else:
             shutil.copy(source, target)
     disk, initrd = f"{scratch}/root.ext4", f"{scratch}/initrd.cpio"
