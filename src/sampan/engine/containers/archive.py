@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import os
+import posixpath
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ from sampan.engine.timestamps import rfc3339
 from sampan.errors import InvalidArgument, NotFound
 from sampan.linux import mount, paths
 
+_MAX_LINKS = 40
+"""As many symlinks as the kernel follows on one path (path_resolution(7))."""
 _OWN_FLAGS = frozenset(("ro", "rw", "rbind", "bind", "volatile"))
 
 
@@ -49,7 +52,8 @@ def rootfs(mounts: Sequence[Mount]) -> Iterator[int]:
 class Source:
     """Where a container's files are: behind `pid` while it runs, else in the layers of `mounts`."""
 
-    container_id: str
+    reference: str
+    """How the caller named the container, for texts."""
     pid: int
     mounts: Sequence[Mount]
 
@@ -58,8 +62,8 @@ def source_of(room: Room, reference: str) -> Source:
     """Asked on the loop's thread; everything below runs in a worker's. NotFound."""
     record = room.store.get(reference)
     if record.has_task:
-        return Source(record.id, record.pid, ())
-    return Source(record.id, 0, room.core.snapshots.mounts(record.id))
+        return Source(reference, record.pid, ())
+    return Source(reference, 0, room.core.snapshots.mounts(record.id))
 
 
 @contextmanager
@@ -87,25 +91,43 @@ def open_directory(root: int, path: str) -> int | None:
 def stat_header(source: Source, path: str) -> str:
     """The value of X-Docker-Container-Path-Stat: base64 of name, size, Go's file mode, mtime, linkTarget. NotFound."""
     with root_of(source) as root:
-        fd = _open(root, source.container_id, path)
+        fd = _open(root, source, path)
         try:
-            return _header(fd, path)
+            return _header(fd, path, _target(root, path) if stat.S_ISLNK(os.fstat(fd).st_mode) else "")
         finally:
             os.close(fd)
 
 
-def _open(root: int, container_id: str, path: str) -> int:
+def _open(root: int, source: Source, path: str) -> int:
     """An O_PATH fd of `path` itself: a symlink at its end is not followed, unless the path ends in a slash."""
     try:
         flags = os.O_PATH if path.endswith(("/", "/.")) else os.O_PATH | os.O_NOFOLLOW
         return paths.open_in_root(root, path or "/", flags)
     except (FileNotFoundError, NotADirectoryError):
-        raise NotFound(f"Could not find the file {path} in container {container_id}") from None
+        raise NotFound(f"Could not find the file {path} in container {source.reference}") from None
 
 
-def _header(fd: int, path: str) -> str:
+def _target(root: int, path: str) -> str:
+    """Where the symlink `path` leads in the end, as an absolute path of the container; it need not exist."""
+    found = posixpath.normpath("/" + path)
+    for _ in range(_MAX_LINKS):
+        try:
+            fd = paths.open_in_root(root, found, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            break
+        try:
+            if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                break
+            found = posixpath.normpath(
+                posixpath.join(posixpath.dirname(found), os.fsdecode(os.readlink(b"", dir_fd=fd)))
+            )
+        finally:
+            os.close(fd)
+    return found
+
+
+def _header(fd: int, path: str, target: str) -> str:
     status = os.fstat(fd)
-    target = os.fsdecode(os.readlink(b"", dir_fd=fd)) if stat.S_ISLNK(status.st_mode) else ""
     document = {
         "name": _name(path),
         "size": status.st_size,
@@ -113,12 +135,14 @@ def _header(fd: int, path: str) -> str:
         "mtime": rfc3339(status.st_mtime_ns),
         "linkTarget": target,
     }
-    return base64.standard_b64encode(json.dumps(document).encode()).decode()
+    return base64.standard_b64encode(json.dumps(document, separators=(",", ":")).encode()).decode()
 
 
 def _name(path: str) -> str:
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    return parts[-1] if parts else "/"
+    """The name at the top of the archive. `dir/.` asks for what is in the directory, and its own name is "."."""
+    if path == "." or path.endswith("/."):
+        return "."
+    return posixpath.basename(posixpath.normpath("/" + path)) or "/"
 
 
 # stat's file type to the bit that Go's os.FileMode has for it.
@@ -143,10 +167,10 @@ def go_mode(mode: int) -> int:
 def get(source: Source, path: str, target: BinaryIO) -> None:
     """Write `path` as a tar to `target`. NotFound, OSError."""
     with root_of(source) as root:
-        fd = _open(root, source.container_id, path)
+        fd = _open(root, source, path)
         try:
             with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-                _add(archive, fd, _name(path) if _name(path) != "/" else ".", {})
+                _add(archive, fd, _name(path), {})
         finally:
             os.close(fd)
 
@@ -196,7 +220,7 @@ def _add(
             for entry in sorted(os.listdir(directory)):
                 child = os.open(entry, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
                 try:
-                    _add(archive, child, f"{name}/{entry}", seen, device)
+                    _add(archive, child, f"{name.rstrip('/')}/{entry}", seen, device)
                 finally:
                     os.close(child)
         finally:
@@ -246,13 +270,19 @@ def put(source: Source, path: str, data: BinaryIO, *, no_overwrite: bool = False
         try:
             base = paths.open_in_root(root, path or "/", os.O_PATH | os.O_DIRECTORY)
         except FileNotFoundError:
-            raise NotFound(f"Could not find the file {path} in container {source.container_id}") from None
+            raise NotFound(f"Could not find the file {path} in container {source.reference}") from None
         except NotADirectoryError:
             raise InvalidArgument("extraction point is not a directory") from None
+        directories: list[tarfile.TarInfo] = []
         try:
             with tarfile.open(fileobj=data, mode="r|*") as archive:
                 for info in archive:
                     _extract(archive, info, base, no_overwrite)
+                    if info.isdir():
+                        directories.append(info)
+            for info in reversed(directories):
+                # What was unpacked into it since has changed its times.
+                _set_times(info, base)
         except tarfile.TarError as error:
             raise InvalidArgument(f"invalid tar: {error}") from None
         finally:
@@ -261,7 +291,7 @@ def put(source: Source, path: str, data: BinaryIO, *, no_overwrite: bool = False
 
 def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo, base: int, no_overwrite: bool) -> None:
     """One member below `base`. Its parents are resolved inside `base`; its last name is never followed."""
-    name = "/".join(part for part in info.name.split("/") if part not in ("", "."))
+    name = _inside(info.name)
     if not name:
         return
     parent, last = paths.parent_in_root(base, name)
@@ -321,6 +351,24 @@ def _write(archive: tarfile.TarFile, info: tarfile.TarInfo, parent: int, last: s
     with open(fd, "wb") as file:
         while data := content.read(1 << 20):
             file.write(data)
+
+
+def _set_times(info: tarfile.TarInfo, base: int) -> None:
+    name = _inside(info.name)
+    if not name:
+        return
+    parent, last = paths.parent_in_root(base, name)
+    try:
+        os.utime(last, (info.mtime, info.mtime), dir_fd=parent, follow_symlinks=False)
+    except FileNotFoundError:
+        pass  # a later member of the archive took its place
+    finally:
+        os.close(parent)
+
+
+def _inside(name: str) -> str:
+    """A member's name relative to where it is unpacked; "" for that directory itself."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 def _apply(parent: int, last: str, info: tarfile.TarInfo) -> None:

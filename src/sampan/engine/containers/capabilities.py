@@ -71,15 +71,15 @@ ALL = (
 _KNOWN = frozenset(ALL)
 
 
-def normalize(names: Sequence[str]) -> list[str]:
-    """Upper case with CAP_, "ALL" kept. InvalidArgument `unknown capability: "CAP_X"`."""
+def normalize(names: Sequence[str], field: str) -> list[str]:
+    """Upper case with CAP_, "ALL" kept. InvalidArgument `invalid CapAdd: unknown capability: "CAP_X"`."""
     found = []
     for given in names:
         name = given.upper()
         if name != "ALL" and not name.startswith("CAP_"):
             name = "CAP_" + name
         if name != "ALL" and name not in _KNOWN:
-            raise InvalidArgument(f'unknown capability: "{name}"')
+            raise InvalidArgument(f'invalid {field}: unknown capability: "{name}"')
         found.append(name)
     return found
 
@@ -89,7 +89,7 @@ def resolve(add: Sequence[str], drop: Sequence[str], privileged: bool, available
 
     `available` is the engine's own bounding set: ALL and --privileged give no more than that, since the kernel
     would refuse it. InvalidArgument for an unknown name."""
-    adds, drops = normalize(add), normalize(drop)
+    adds, drops = normalize(add, "CapAdd"), normalize(drop, "CapDrop")
     if privileged:
         return list(available)
     if "ALL" in adds:

@@ -41,13 +41,13 @@ def merge(config: Config, image: Mapping[str, Any]) -> Config:
 
 
 def resolve(config: Config) -> tuple[str, list[str]]:
-    """(path, arguments). InvalidArgument `No command specified`."""
+    """(path, arguments). InvalidArgument `no command specified`; an empty word is one that no program has."""
     entrypoint, cmd = _words(config.entrypoint) or [], _words(config.cmd) or []
     if entrypoint == [""]:
         entrypoint = []
     words = [*entrypoint, *cmd]
-    if not words or not words[0]:
-        raise InvalidArgument("No command specified")
+    if not words:
+        raise InvalidArgument("no command specified")
     return words[0], words[1:]
 
 

@@ -6,18 +6,21 @@ import asyncio
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import msgspec
 
 from sampan.api.docker.containers import Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, LogConfig
+from sampan.containerd.services import Mount as Layer
 from sampan.engine.containers import command, copyup, mounts, names, verify
+from sampan.engine.containers import layers as stacks
 from sampan.engine.containers.model import Container, Mount
 from sampan.engine.containers.room import Room
 from sampan.engine.networks.records import ContainerNetworking
 from sampan.engine.services import ImageRecord
 from sampan.engine.settings import FOUND_BY_NAME
-from sampan.errors import InvalidArgument
+from sampan.errors import Error, InvalidArgument
 
 OURS = "sampan"
 
@@ -31,7 +34,7 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
     verify.check(config, host_config, room.facts)
     verify.check_runtime(host_config.runtime, room.settings.runtimes, (OURS, *FOUND_BY_NAME))
     if not config.image:
-        raise InvalidArgument("No command specified")
+        raise InvalidArgument("no command specified")
     image = room.images.resolve(config.image, platform)
     container_id = names.new_id()
     name = name.removeprefix("/") or names.new_name(room.store.is_free)
@@ -42,6 +45,7 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
             record = msgspec.structs.replace(record, mounts=_with_volumes(room, record, request.host_config, made))
             layers = room.core.snapshots.prepare(container_id, image.parent)
             made.callback(room.core.snapshots.remove, container_id)
+            _check_working_directory(record.config.working_dir, layers)
             _mark(room.core.snapshots.upper(container_id))
             directory = room.directory(container_id)
             os.makedirs(directory, mode=0o710)
@@ -54,6 +58,13 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
             made.pop_all()
     room.publish(record, "create")
     return CreateResponse(id=container_id, warnings=_warnings(room, host_config))
+
+
+def _check_working_directory(path: str, mounts: Sequence[Layer]) -> None:
+    """Error, as dockerd answers 500, when the image has something else in its place."""
+    stack = stacks.directories(mounts)
+    if path and stack and stacks.kind(stack, path) == "file":
+        raise Error(f"Cannot mkdir: {path} is not a directory")
 
 
 def _mark(upper: str) -> None:

@@ -23,10 +23,10 @@ from sampan.errors import Conflict, Error, InvalidArgument
 def create(room: Room, reference: str, request: ExecCreateRequest) -> str:
     """The exec's id. NotFound; Conflict (not running, paused); InvalidArgument `No exec command specified`."""
     command = [request.cmd] if isinstance(request.cmd, str) else list(request.cmd)
-    if not command or not command[0]:
+    if not command:
         raise InvalidArgument("No exec command specified")
     record = room.store.get(reference)
-    require_running(record, "exec")
+    require_running(record, reference, "exec")
     entry = Exec(
         id=secrets.token_hex(32),
         container_id=record.id,
@@ -48,7 +48,7 @@ def check_startable(room: Room, exec_id: str) -> tuple[Exec, Container]:
             raise Conflict(f"exec command has already run: {entry.id}")
         raise Conflict(f"exec command {entry.id} is already running")
     record = room.store.get(entry.container_id)
-    require_running(record, "exec")
+    require_running(record, record.id, "exec")
     return entry, record
 
 
@@ -64,7 +64,6 @@ async def start(
     request = entry.request
     streams = None
     try:
-        process = process_object(room, record, entry, console_size)
         if attach:
             streams = await _attach(room, record, entry)
     except BaseException:
@@ -77,10 +76,16 @@ async def start(
         stdin_once=True,
         console_size=(size[0], size[1]) if len(size) == 2 and any(size) else None,
     )
-    return streams, asyncio.ensure_future(_run(room, record, entry, process, io))
+    return streams, asyncio.ensure_future(_run(room, record, entry, console_size, io))
 
 
-async def _run(room: Room, record: Container, entry: Exec, process: dict[str, Any], io: TaskIO) -> None:
+async def _run(room: Room, record: Container, entry: Exec, console_size: Sequence[int], io: TaskIO) -> None:
+    try:
+        process = process_object(room, record, entry, console_size)
+    except BaseException:
+        entry.end(126)
+        room.live.of(record.id).execs.discard(entry.id)
+        raise
     entry.running = True
     room.publish(record, "exec_start: " + " ".join(entry.command), execID=entry.id)
     try:

@@ -21,7 +21,10 @@ async def kill(room: Room, reference: str, signal: str = "") -> None:
     """Send a signal (SIGKILL when empty); after SIGKILL, wait for the end.
 
     NotFound, Conflict `cannot kill container: x: container ID is not running`, InvalidArgument."""
-    record = room.store.get(reference)
+    try:
+        record = room.store.get(reference)
+    except NotFound as error:
+        raise NotFound(f"cannot kill container: {reference}: {error}") from None
     try:
         number = parse_signal(signal) if signal else SIGKILL
     except InvalidArgument as error:

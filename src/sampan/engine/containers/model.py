@@ -134,10 +134,12 @@ def refusal(status: str, verb: str, container_id: str) -> str:
     return f"cannot {verb} container {container_id}: container is {status}"
 
 
-def require_running(container: Container, verb: str) -> None:
-    """Conflict unless a task exists and is not paused: what exec and attach-like verbs need."""
+def require_running(container: Container, reference: str, verb: str) -> None:
+    """Conflict unless a task exists and is not paused: what exec and attach-like verbs need.
+
+    `reference` is how the caller named it."""
     if container.status == "paused":
-        text = f"Container {container.id} is paused, unpause the container before {verb}"
+        text = f"Container {reference} is paused, unpause the container before {verb}"
         raise Conflict(text if verb == "exec" else text[0].lower() + text[1:])
     if container.status == "restarting":
         raise Conflict(f"Container {container.id} is restarting, wait until the container is running")

@@ -38,16 +38,14 @@ def valid_mode(mode: str) -> bool:
 
 
 def parse_bind(text: str) -> Mount:
-    """One -v: `dest`, `dest:mode`, `src:dest` or `src:dest:mode`; a source that is no absolute path names a volume.
+    """One -v: `dest`, `src:dest` or `src:dest:mode`; a source that is no absolute path names a volume.
 
     InvalidArgument in Docker's words."""
     parts = text.split(":")
     source, mode = "", ""
     if len(parts) == 1:
         target = parts[0]
-    elif len(parts) == 2 and valid_mode(parts[1]) and parts[1]:
-        target, mode = parts
-    elif len(parts) == 2:
+    elif len(parts) == 2 and not valid_mode(parts[1]):
         source, target = parts
     elif len(parts) == 3:
         source, target, mode = parts
@@ -64,6 +62,8 @@ def parse_bind(text: str) -> Mount:
         destination = _destination(target, kind)
         if kind == "volume" and propagation:
             raise InvalidArgument('invalid mount config for type "volume": field BindOptions must not be specified')
+        if kind == "bind" and "nocopy" in options:
+            raise InvalidArgument('invalid mount config for type "bind": field VolumeOptions must not be specified')
     except InvalidArgument as error:
         raise InvalidArgument(f"invalid volume specification: '{text}': {error}") from None
     return Mount(
@@ -85,7 +85,7 @@ def parse_mount(request: MountRequest, source_exists: Callable[[str], bool]) -> 
     """One --mount. InvalidArgument in Docker's words."""
     kind = request.type
     if kind not in ("bind", "volume", "tmpfs"):
-        raise InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown: "{kind}"')
+        raise InvalidArgument(f'invalid mount config for type "{kind}": mount type unknown')
     if not request.target:
         raise InvalidArgument(f'invalid mount config for type "{kind}": field Target must not be empty')
     destination = _destination(request.target, kind)
@@ -177,17 +177,15 @@ def _tmpfs_mount(request: MountRequest, destination: str) -> Mount:
     return Mount(type="tmpfs", destination=destination, rw=not request.read_only, options=extra)
 
 
-def _destination(target: str, kind: str) -> str:
+def _destination(target: str, kind: str = "") -> str:
+    """Normalised. InvalidArgument, which names the `kind` when there is one."""
+    prefix = f'invalid mount config for type "{kind}": ' if kind else ""
     if not target.startswith("/"):
-        raise InvalidArgument(
-            f"invalid mount config for type \"{kind}\": invalid mount path: '{target}' mount path must be absolute"
-        )
+        raise InvalidArgument(f"{prefix}invalid mount path: '{target}' mount path must be absolute")
     # Two leading slashes mean the same as one here, but not to normpath.
     destination = posixpath.normpath("/" + target.lstrip("/"))
     if destination == "/":
-        raise InvalidArgument(
-            f"invalid mount config for type \"{kind}\": invalid specification: destination can't be '/'"
-        )
+        raise InvalidArgument(f"{prefix}invalid specification: destination can't be '/'")
     return destination
 
 
@@ -264,7 +262,7 @@ def collect(
     ]
     tmpfs = {posixpath.normpath(destination) for destination in host_config.tmpfs}
     for destination, options in host_config.tmpfs.items():
-        _destination(destination, "tmpfs")
+        _destination(destination)
         tmpfs_options(options)
     for mount in requested:
         if mount.destination in explicit or mount.destination in tmpfs:
@@ -272,7 +270,8 @@ def collect(
         explicit.add(mount.destination)
         taken[mount.destination] = mount
     for target in config.volumes:
-        destination = _destination(target, "volume")
+        # A relative one, as docker sends for `-v x:/x` (a drive letter to its parser), counts from the root.
+        destination = _destination("/" + target)
         if destination not in taken and destination not in tmpfs:
             taken[destination] = Mount(
                 type="volume", destination=destination, anonymous=True, copy_up=True, driver="local"

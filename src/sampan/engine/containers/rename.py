@@ -23,5 +23,7 @@ async def rename(room: Room, reference: str, name: str) -> None:
                 room.networks.rename(record.id, name)
                 renamed = room.store.put(msgspec.structs.replace(record, name=name))
         except (AlreadyExists, InvalidArgument) as error:
-            raise type(error)(f"Error when allocating new name: {error}") from None
+            # Here, unlike at create, Docker shows an illegal name with its slash.
+            text = str(error).replace(f"container name ({name})", f"container name (/{name})")
+            raise type(error)(f"Error when allocating new name: {text}") from None
         room.publish(renamed, "rename", oldName=f"/{record.name}")

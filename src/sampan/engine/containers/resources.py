@@ -96,7 +96,7 @@ def _check_memory(wanted: HostConfig) -> None:
 def _check_cpuset(text: str, cpus: int) -> None:
     """Lists like "0-2,4". InvalidArgument for a malformed one, or for a CPU that this machine lacks."""
     if not re.fullmatch(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*", text):
-        raise InvalidArgument(f"Invalid value {text} for cpuset cpus")
+        raise InvalidArgument(f"Invalid value {text} for cpuset cpus: invalid format: {text}")
     if max(int(number) for number in re.findall(r"[0-9]+", text)) >= cpus:
         available = f"0-{cpus - 1}" if cpus > 1 else "0"
         raise InvalidArgument(f"Requested CPUs are not available - requested {text}, available: {available}")
@@ -180,7 +180,7 @@ def _throttles(entries: Sequence[ThrottleDevice]) -> list[dict[str, Any]]:
 def _major_minor(path: str) -> dict[str, int]:
     device = device_at(path, follow=True)
     if device is None:
-        raise InvalidArgument(f"could not find device {path}")
+        raise InvalidArgument(f"stat {path}: no such file or directory")
     return {"major": device[2], "minor": device[3]}
 
 

@@ -18,14 +18,15 @@ async def stop(room: Room, reference: str, seconds: int | None = None, signal: s
 
     NotFound, InvalidArgument (signal), Error."""
     record = room.store.get(reference)
-    number = parse_signal(signal) if signal else kill.stop_signal(record)
     live = room.live.of(record.id)
     if record.status == "restarting":
         record = restarts.cancel(room, record, live)
         room.publish(record, "stop")
         return True
     if not record.has_task:
+        # Also for a signal that is none: Docker looks at it only when there is something to stop.
         return False
+    number = parse_signal(signal) if signal else kill.stop_signal(record)
     await end(room, record, number, seconds_for(record, seconds))
     room.publish(record, "stop")
     return True

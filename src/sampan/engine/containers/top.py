@@ -38,7 +38,7 @@ async def top(room: Room, reference: str, ps_args: str = "-ef") -> tuple[list[st
     NotFound; Conflict when it does not run; InvalidArgument for a column that is not known."""
     record = room.store.get(reference)
     if record.status != "paused":
-        require_running(record, "top")
+        require_running(record, reference, "top")
     pids = await room.core.tasks.pids(record.id)
     processes = [found for pid in sorted(pids) if (found := read(pid)) is not None]
     chosen = columns(ps_args or "-ef")

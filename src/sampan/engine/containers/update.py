@@ -7,7 +7,7 @@ import msgspec
 from sampan.api.docker.containers import UpdateRequest
 from sampan.engine.containers import resources, verify
 from sampan.engine.containers.room import Room
-from sampan.errors import Conflict, Error, InvalidArgument
+from sampan.errors import Conflict, Error
 
 
 async def update(room: Room, reference: str, request: UpdateRequest) -> list[str]:
@@ -20,21 +20,20 @@ async def update(room: Room, reference: str, request: UpdateRequest) -> list[str
         record = room.store.get(record.id)
         if record.status in ("removing", "dead"):
             raise Conflict(
-                f'cannot update container {record.id}: container is marked for removal and cannot be "update"'
+                f'Cannot update container {record.id}: Container is marked for removal and cannot be "update"'
             )
         changed = msgspec.structs.replace(record.host_config, **resources.merge(record.host_config, request))
-        if changed.memory and 0 < changed.memory_swap < changed.memory:
-            raise InvalidArgument(
-                "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same "
-                "time"
-            )
+        if request.memory > record.host_config.memory_swap and not request.memory_swap:
+            # Docker asks for both even where there was no limit before.
+            problem = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+            raise Conflict(f"Cannot update container {record.id}: {problem}")
         if record.has_task:
             limits = resources.limits(request)
             if limits:
                 try:
                     await room.core.tasks.update(record.id, limits)
                 except Error as error:
-                    raise type(error)(f"cannot update container {record.id}: {error}") from error
+                    raise type(error)(f"Cannot update container {record.id}: {error}") from error
         record = room.store.put(msgspec.structs.replace(record, host_config=changed))
         room.publish(record, "update")
     return []

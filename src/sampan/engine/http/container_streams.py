@@ -129,10 +129,10 @@ def _waiting(room: Room) -> list[web.RouteDef]:
         follows, one_shot = flag(request, "stream", True), flag(request, "one-shot")
         if follows and one_shot:
             raise InvalidArgument("cannot have stream=true and one-shot=true")
-        room.store.get(name)
+        running = room.store.get(name).has_task
         stream = JsonStream(request)
         previous = None
-        if not follows and not one_shot:
+        if running and not follows and not one_shot:
             # A rate needs two samples.
             previous = await stats.sample(room, name)
             await asyncio.sleep(1)

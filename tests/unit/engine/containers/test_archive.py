@@ -74,7 +74,7 @@ def test_a_file_goes_in_and_comes_out(inside):
 
 
 def test_missing_paths_are_not_found_in_dockers_words(inside):
-    bench, container_id, _ = inside
+    bench, _, _ = inside
     for act in (
         lambda: archive.stat_header(archive.source_of(bench.room, "web"), "/none"),
         lambda: archive.get(archive.source_of(bench.room, "web"), "/none", io.BytesIO()),
@@ -82,7 +82,29 @@ def test_missing_paths_are_not_found_in_dockers_words(inside):
     ):
         with pytest.raises(NotFound) as caught:
             act()
-        assert str(caught.value) == f"Could not find the file /none in container {container_id}"
+        assert str(caught.value) == "Could not find the file /none in container web"
+
+
+@pytest.mark.parametrize(
+    ("path", "top", "below"),
+    [("/dir/.", ".", "a"), ("/dir", "dir", "dir/a"), ("/dir/..", "", "/dir"), ("/", "", "/dir")],
+)
+def test_the_path_decides_the_names_in_the_archive(inside, path, top, below):
+    bench, _, root = inside
+    os.mkdir(f"{root}/dir/a")
+    out = io.BytesIO()
+    archive.get(archive.source_of(bench.room, "web"), path, out)
+    assert names(out)[0] == top and below in [name.removeprefix("./") for name in names(out)]
+    header = json.loads(base64.b64decode(archive.stat_header(archive.source_of(bench.room, "web"), path)))
+    assert header["name"] == (top or "/")
+
+
+def test_a_links_header_tells_where_it_leads_in_the_end(inside):
+    bench, _, root = inside
+    os.symlink("two", f"{root}/dir/one")
+    os.symlink("/dir/nowhere", f"{root}/dir/two")
+    header = json.loads(base64.b64decode(archive.stat_header(archive.source_of(bench.room, "web"), "/dir/one")))
+    assert (header["name"], header["linkTarget"]) == ("one", "/dir/nowhere")
 
 
 @pytest.mark.parametrize("target", ["../../secret", "/../../../secret"])
@@ -94,6 +116,14 @@ def test_a_link_of_the_container_does_not_lead_out_when_reading(inside, target):
         archive.get(archive.source_of(bench.room, "web"), "/way-out/.", io.BytesIO())
     with pytest.raises(NotFound):
         archive.get(archive.source_of(bench.room, "web"), "/up/../../secret", io.BytesIO())
+
+
+def test_a_directory_keeps_its_time_whatever_is_unpacked_into_it(inside):
+    bench, _, root = inside
+    directory = tarfile.TarInfo("kept")
+    directory.type, directory.mode, directory.mtime = tarfile.DIRTYPE, 0o755, 1_000_000_000
+    archive.put(archive.source_of(bench.room, "web"), "/dir", tar(directory, ("kept/file", b"x")))
+    assert os.stat(f"{root}/dir/kept").st_mtime == 1_000_000_000
 
 
 def test_a_link_does_not_lead_out_when_writing(inside, tmp_path):

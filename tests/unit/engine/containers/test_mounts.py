@@ -18,7 +18,6 @@ def exists(path):
     ("text", "fields"),
     [
         ("/data", {"type": "volume", "name": "", "destination": "/data", "anonymous": True, "rw": True}),
-        ("/data:ro", {"type": "volume", "name": "", "destination": "/data", "rw": False}),
         ("v:/data", {"type": "volume", "name": "v", "destination": "/data", "copy_up": True}),
         ("v:/data:nocopy", {"type": "volume", "name": "v", "copy_up": False}),
         ("/s/../h:/c//d:ro,rslave", {"source": "/h", "destination": "/c/d", "rw": False, "propagation": "rslave"}),
@@ -34,6 +33,8 @@ def test_binds_are_read_as_docker_reads_them(text, fields):
     ("text", "message"),
     [
         ("", "invalid volume specification: ''"),
+        ("/data:ro", "invalid volume specification: '/data:ro'"),
+        ("/h:/c:nocopy", 'invalid mount config for type "bind": field VolumeOptions must not be specified'),
         (":/a", "invalid volume specification: ':/a'"),
         ("a:b:c:d", "invalid volume specification: 'a:b:c:d'"),
         ("/a:/b:nonsense", "invalid mode: nonsense"),
@@ -62,7 +63,7 @@ def test_a_bind_of_mount_must_exist_unless_it_may_be_made():
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (MountRequest(type="odd", target="/t"), 'mount type unknown: "odd"'),
+        (MountRequest(type="odd", target="/t"), "mount type unknown"),
         (MountRequest(type="bind", source="/here"), "field Target must not be empty"),
         (MountRequest(type="bind", target="/t"), "field Source must not be empty"),
         (MountRequest(type="tmpfs", source="/here", target="/t"), "field Source must not be specified"),
@@ -106,3 +107,16 @@ def test_a_given_tmpfs_option_replaces_its_opposite_and_unknown_ones_are_refused
 
 def _nobody(reference):
     raise AssertionError(reference)
+
+
+def test_a_tmpfs_is_refused_without_the_prefix_of_mounts():
+    with pytest.raises(InvalidArgument) as caught:
+        mounts.collect(Config(), HostConfig(tmpfs={"x": ""}), lambda _: pytest.fail("nobody is asked for"), exists)
+    assert str(caught.value) == "invalid mount path: 'x' mount path must be absolute"
+
+
+def test_a_relative_anonymous_volume_counts_from_the_root():
+    found = mounts.collect(
+        Config(volumes={"x:/y": {}}), HostConfig(), lambda _: pytest.fail("nobody is asked for"), exists
+    )
+    assert [mount.destination for mount in found] == ["/x:/y"]

@@ -143,7 +143,7 @@ def test_command_and_entrypoint_merge_as_in_docker(fields, expected):
 
 def test_no_command_is_refused():
     for fields, image in (({}, {}), ({"entrypoint": [""]}, IMAGE)):
-        with pytest.raises(InvalidArgument, match="No command specified"):
+        with pytest.raises(InvalidArgument, match="no command specified"):
             command.resolve(command.merge(Config(**fields), image))
 
 

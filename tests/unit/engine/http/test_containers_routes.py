@@ -103,7 +103,7 @@ def test_a_containers_life_has_dockers_status_codes(tmp_path: Path) -> None:
 def test_bad_requests_are_400_with_a_message(tmp_path: Path) -> None:
     async def work(bench: Bench, session: aiohttp.ClientSession) -> None:
         cases: list[tuple[dict[str, Any], str]] = [
-            ({"Image": "busybox", "Entrypoint": [""]}, "No command specified"),
+            ({"Image": "busybox", "Entrypoint": [""]}, "no command specified"),
             ({"Image": "busybox", "Cmd": 5}, "invalid JSON"),
             ({"Image": "busybox", "HostConfig": {"Memory": 1024}}, "Minimum memory limit allowed is 6MB"),
             ({"Image": "busybox", "HostConfig": {"Binds": ["a:b"]}}, "mount path must be absolute"),
