@@ -86,7 +86,10 @@ class Containers:
 
     def create(self, container: Container) -> Container:
         """AlreadyExists, InvalidArgument. Like the active snapshot it goes with, not synced on its own."""
-        validate(container)
+        try:
+            validate(container)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"create container failed validation: {error}") from error
         stamp = now()
         with self._metadata.transaction():
             query = "select 1 from containers where namespace=? and id=?"
@@ -152,7 +155,10 @@ def create_table(metadata: Metadata) -> None:
 
 def validate(container: Container) -> None:
     """InvalidArgument in containerd's words."""
-    identifiers.validate(container.id)
+    try:
+        identifiers.validate(container.id)
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(f"container.ID: {error}") from error
     if any(not key for key in container.extensions):
         raise errors.InvalidArgument("extension keys must not be zero-length: invalid argument")
     if not container.runtime:
