@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import time
 
 from sampan.errors import Conflict
 from sampan.runtime import state
@@ -189,22 +191,73 @@ def _v2_io(directory: str, names: dict[str, str]) -> list[dict[str, Any]]:
     return entries
 
 
-def watch(root: str, found: dict[str, Any], interval: float) -> Any:
-    """Yield a stats event every `interval` seconds until the container's end."""
-    import select
+class _OomNotice:
+    """Tells when the kernel has killed in a memory cgroup. `fd` (-1 without one) becomes ready for `events` then.
 
+    v1: an eventfd registered for memory.oom_control (cgroup-v1/memory.rst). v2: memory.events (cgroup-v2.rst).
+    """
+
+    def __init__(self, paths: dict[str, str]) -> None:
+        self.fd = -1
+        self.events = select.POLLIN
+        self._before = 0
+        directory = paths.get("") or paths.get("memory", "")
+        try:
+            if "" in paths:
+                self.fd = os.open(f"{directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+                self.events = select.POLLPRI
+                self._before = self._kills()
+                return
+            watched = os.open(f"{directory}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            control = os.open(f"{directory}/cgroup.event_control", os.O_WRONLY | os.O_CLOEXEC)
+            self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            os.write(control, b"%d %d" % (self.fd, watched))
+            os.close(control)
+            os.close(watched)
+        except OSError:
+            pass  # a host without the controller has nothing to tell
+
+    def _kills(self) -> int:
+        for line in os.pread(self.fd, 4096, 0).decode().split("\n"):
+            name, _, value = line.partition(" ")
+            if name == "oom_kill":
+                return int(value)
+        return 0
+
+    def happened(self, directory: str) -> bool:
+        """Whether there was a kill since the last look."""
+        if self.events == select.POLLIN:
+            os.eventfd_read(self.fd)
+            return os.path.exists(directory)  # its removal makes the eventfd ready too
+        before, self._before = self._before, self._kills()
+        return self._before > before
+
+
+def watch(root: str, found: dict[str, Any], interval: float) -> Any:
+    """Yield a stats event every `interval` seconds, and an oom event for each kill, until the container's end."""
     from sampan.linux import process
 
     try:
         pidfd = process.pidfd_open(found["init_process_pid"])
     except OSError:
         raise Conflict("container is not running") from None
+    paths: dict[str, str] = found["cgroup_paths"]
+    oom = _OomNotice(paths)
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
+    if oom.fd >= 0:
+        poller.register(oom.fd, oom.events)
     try:
         while state.status(root, found) != "stopped":
             yield stats_event(root, found)
-            if poller.poll(interval * 1000):
-                return
+            due = time.monotonic() + interval
+            while (left := due - time.monotonic()) > 0:
+                ready = [fd for fd, _ in poller.poll(left * 1000)]
+                if oom.fd in ready and oom.happened(paths.get("") or paths["memory"]):
+                    yield {"type": "oom", "id": found["id"]}
+                if pidfd in ready:
+                    return
     finally:
         os.close(pidfd)
+        if oom.fd >= 0:
+            os.close(oom.fd)
