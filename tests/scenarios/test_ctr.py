@@ -85,7 +85,7 @@ SCRIPTS: dict[str, str] = {
         echo hallo | ctr content ingest --expected-size 3 r3
         ctr content active | sed 1d
         ctr content get {hello}
-        ctr content label {hello} k=v
+        ctr content label {hello} k=v | tr , '\\n'
         ctr content ls -q 'labels.k==v'
         ctr -n {ns}x content get {hello}
         ctr -n {ns}x content ls -q
@@ -141,9 +141,9 @@ SCRIPTS: dict[str, str] = {
         ctr containers ls -q 'id==c1'
         ctr containers info c1 | grep -v ated
         ctr containers info nothere
-        ctr containers label c1 x=y
+        ctr containers label c1 x=y | tr , '\\n'
         ctr containers label c1
-        ctr containers label nothere x=y
+        ctr containers label nothere x=y | tr , '\\n'
         ctr containers rm nothere
         ctr containers rm c1 c3
         ctr containers ls
