@@ -201,9 +201,9 @@ class _OomNotice:
         self.fd = -1
         self.events = select.POLLIN
         self._before = 0
-        directory = paths.get("") or paths.get("memory", "")
+        self._directory = directory = paths.get("memory") or paths.get("", "")
         try:
-            if "" in paths:
+            if "memory" not in paths:
                 self.fd = os.open(f"{directory}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
                 self.events = select.POLLPRI
                 self._before = self._kills()
@@ -224,11 +224,11 @@ class _OomNotice:
                 return int(value)
         return 0
 
-    def happened(self, directory: str) -> bool:
+    def happened(self) -> bool:
         """Whether there was a kill since the last look."""
         if self.events == select.POLLIN:
             os.eventfd_read(self.fd)
-            return os.path.exists(directory)  # its removal makes the eventfd ready too
+            return os.path.exists(self._directory)  # its removal makes the eventfd ready too
         before, self._before = self._before, self._kills()
         return self._before > before
 
@@ -241,8 +241,7 @@ def watch(root: str, found: dict[str, Any], interval: float) -> Any:
         pidfd = process.pidfd_open(found["init_process_pid"])
     except OSError:
         raise Conflict("container is not running") from None
-    paths: dict[str, str] = found["cgroup_paths"]
-    oom = _OomNotice(paths)
+    oom = _OomNotice(found["cgroup_paths"])
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
     if oom.fd >= 0:
@@ -253,7 +252,7 @@ def watch(root: str, found: dict[str, Any], interval: float) -> Any:
             due = time.monotonic() + interval
             while (left := due - time.monotonic()) > 0:
                 ready = [fd for fd, _ in poller.poll(left * 1000)]
-                if oom.fd in ready and oom.happened(paths.get("") or paths["memory"]):
+                if oom.fd in ready and oom.happened():
                     yield {"type": "oom", "id": found["id"]}
                 if pidfd in ready:
                     return
