@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 
 import pytest
+from tests.peers.client import Command
 from tests.peers.machine import CGROUPS
 from tests.peers.runtimes import PATHS, Runtime, adopting
 
@@ -38,17 +40,16 @@ def test_a_kill_by_the_kernel_is_an_event_and_the_end_of_the_container_the_end(r
         {"memory": {"limit": LIMIT, "swap": LIMIT}} if V1 else {"memory": {"limit": LIMIT}}
     )
     pid = runtime.start(bundle.shell(HUNGRY))
-    watching = subprocess.Popen(runtime.argv("events", "--interval", "50ms", "one"), stdout=subprocess.PIPE, text=True)
-    assert watching.stdout is not None
-    first = json.loads(watching.stdout.readline())
+    watching = Command(runtime.argv("events", "--interval", "50ms", "one"), stdout=subprocess.PIPE, bufsize=0)
+    first = json.loads(watching.line())
     assert (first["type"], first["id"]) == ("stats", "one")
     assert first["data"]["memory"]["usage"]["limit"] == LIMIT // 4096 * 4096
     with open(f"{bundle.rootfs}/tmp/go", "w"):
         pass
-    for line in watching.stdout:
-        event = json.loads(line)
-        if event["type"] == "oom":
-            break
+    deadline = time.monotonic() + 30
+    event = first
+    while event["type"] == "stats" and time.monotonic() < deadline:
+        event = json.loads(watching.line())
     assert event == {"type": "oom", "id": "one"}
     os.kill(pid, 9)
     if runtime.name == "runc":  # which goes on until its container is deleted
