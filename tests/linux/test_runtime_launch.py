@@ -80,6 +80,75 @@ def test_a_failure_is_an_event_with_kind_and_text(runtime: Runtime) -> None:
     assert seen == ["failed", "InvalidArgument", text]
 
 
+def test_a_step_never_waits_for_a_hook(runtime: Runtime, tmp_path: Path) -> None:
+    """Hooks that only end when we say so: with a step that waited for them, nobody would get to say it."""
+    waiting = "cat >/dev/null; while [ ! -e {go} ]; do sleep 0.01; done; echo $(cat {go}) {name} >> {log}"
+
+    def hook(name: str) -> list[dict[str, Any]]:
+        script = waiting.format(go=tmp_path / name, name=name, log=tmp_path / "log")
+        return [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}]
+
+    def hooks(spec: dict[str, Any]) -> None:
+        spec["hooks"] = {name: hook(name) for name in ("createRuntime", "poststart")}
+
+    runtime.write(hooks, ["/bin/true"])
+    seen = script(
+        runtime,
+        f"""
+import time
+def until_hooks():
+    poller = select.poll(); poller.register(launched.channel, select.POLLIN)
+    steps = 0
+    while poller.poll(300):
+        assert launched.step() is None
+        steps += 1
+        assert steps < 50, "the channel is ready although nothing happens"
+launched = begin()
+until_hooks()
+open({str(tmp_path / "createRuntime")!r}, "w").write("released")
+seen = [events(launched, "ready")]
+launched.proceed()
+until_hooks()
+seen.append(launched.executed)
+os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED | os.WNOWAIT)
+open({str(tmp_path / "poststart")!r}, "w").write("released")
+seen.append(events(launched, "running"))
+print(json.dumps([*seen, launched.channel]))
+end(launched)
+""",
+    )
+    assert seen == [["ready"], True, ["running"], -1]
+    assert (tmp_path / "log").read_text() == "released createRuntime\nreleased poststart\n"
+
+
+def test_a_conversation_that_is_closed_ends_the_hook_that_runs(runtime: Runtime, tmp_path: Path) -> None:
+    mark = tmp_path / "pid"
+
+    def endless(spec: dict[str, Any]) -> None:
+        command = ["sh", "-c", f"echo $$ > {mark}.new; mv {mark}.new {mark}; exec sleep 1000"]
+        spec["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": command, "env": ["PATH=/usr/bin:/bin"]}]}
+
+    runtime.write(endless)
+    hook = script(
+        runtime,
+        f"""
+launched = begin()
+poller = select.poll(); poller.register(launched.channel, select.POLLIN)
+while not os.path.exists({str(mark)!r}):
+    if poller.poll(10):
+        assert launched.step() is None
+hook = open({str(mark)!r}).read()
+pidfd = os.pidfd_open(int(hook))
+launched.discard()
+ended = select.select([pidfd], [], [], 10)[0]
+assert ended, "the hook lives"
+end(launched)
+print(hook)
+""",
+    )
+    assert hook > 0
+
+
 def test_a_launch_that_cannot_begin_leaves_no_cgroup(runtime: Runtime) -> None:
     def lost(spec: dict[str, Any]) -> None:
         spec["linux"]["namespaces"][1]["path"] = "/proc/nobody/ns/net"

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,6 +45,26 @@ def test_death_by_a_signal_is_128_plus_its_number(runtime: Runtime) -> None:
         spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "pid"]
 
     assert runtime.run(["/bin/sh", "-c", script], without_pidns).returncode == 128 + 9
+
+
+def test_no_signal_stays_ignored_however_the_runtime_was_started(runtime: Runtime) -> None:
+    """As by a shell's "&", which ignores INT and QUIT, and by nohup; 32 and 33 are what posix_spawn(3) may leave."""
+    runtime.write(None, ["/bin/sh", "-c", "exec grep -E 'Sig(Ign|Blk)' /proc/self/status"])
+    script = (
+        "import os, signal, sys, ctypes\n"
+        "for n in (1, 2, 3, 13, 15, 17, 25, 40, 64): signal.signal(n, signal.SIG_IGN)\n"
+        "action = (ctypes.c_ulong * 4)(1)\n"
+        "number = 13 if os.uname().machine == 'x86_64' else 134\n"
+        "for n in (32, 33): assert ctypes.CDLL(None).syscall(number, n, action, None, 8) == 0\n"
+        "assert int(next(l for l in open('/proc/self/status') if 'SigIgn' in l).split()[1], 16) >> 31 & 3 == 3\n"
+        "os.execvp(sys.argv[1], sys.argv[1:])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *runtime.command, "--root", runtime.root, "run", runtime.id],
+        cwd=runtime.bundle, capture_output=True, text=True, timeout=30,
+    )  # fmt: skip
+    left = 1 << 31 if runtime.name == "runc" else 0  # Go's own library cannot change 32
+    assert done.stdout.split() == ["SigBlk:", "0" * 16, "SigIgn:", f"{left:016x}"], done.stderr
 
 
 def test_stdout_and_stderr_are_separate(runtime: Runtime) -> None:

@@ -6,7 +6,6 @@ from sampan import errors
 from sampan.linux import abi, process
 from sampan.runtime import cgroup, delete, events, kill, launch, pause, state, update
 from sampan.runtime.host import host_facts
-from sampan.runtime.steps.situation import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,13 +82,6 @@ class Library:
             console_size=_size(console_size),
             limits=self._limits,
         )
-
-    def started(self, made: Launch) -> None:
-        """The program runs: the poststart hooks. Error when one fails."""
-        try:
-            made.run_hooks("poststart", status="running")
-        except StepFailed as failure:
-            raise errors.Error(str(failure)) from None
 
     def kill(self, root: str, found: dict[str, Any], number: int, everything: bool) -> None:
         """A signal to init, or to all processes."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         pid: int
         pidfd: int
         state: dict[str, Any]
+        executed: bool
 
         @property
         def channel(self) -> int: ...
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
             terminal: bool,
             console_size: Sequence[int] | None,
         ) -> Launch: ...
-        def started(self, launch: Any) -> None: ...
         def kill(self, root: str, state: dict[str, Any], number: int, everything: bool) -> None: ...
         def pause(self, root: str, state: dict[str, Any]) -> None: ...
         def resume(self, root: str, state: dict[str, Any]) -> None: ...
@@ -130,8 +130,6 @@ class Conversation:
             task.mntns = procfs.open_namespace(child.pid, "mount")
             self._answer(None)
         elif kind == "running":
-            if not child.exec_id:
-                self._driver.runtime.started(self.launch)
             self.phase = "over"
             self._close()
             self._answer(None)
@@ -149,7 +147,9 @@ class Conversation:
     def _gone(self, status: int) -> None:
         if self._open:
             self._readable(0)
-        if self._open and self.phase != "waiting":
+        if self._open and self.launch.executed:
+            self._answer(None)  # it ended while its poststart hooks were still at work
+        elif self._open and self.phase != "waiting":
             self._failure = errors.Error(f"container process ended before it ran its program (status {status})")
         self._close()
         failed, child = self._failure, self._child

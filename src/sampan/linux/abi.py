@@ -17,7 +17,7 @@ MACHINE = {"i686": "x86_64", "armv8l": "aarch64"}.get(os.uname().machine, os.una
 # The 64-bit tables of the two architectures that sampan ships for. A 32-bit interpreter needs other numbers.
 _SYSCALLS: dict[str, dict[str, int]] = {
     "x86_64": {
-        "ioctl": 16, "fcntl": 72, "capget": 125, "capset": 126, "personality": 135,
+        "rt_sigaction": 13, "ioctl": 16, "fcntl": 72, "capget": 125, "capset": 126, "personality": 135,
         "fstatfs": 138, "pivot_root": 155, "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170,
         "setdomainname": 171, "gettid": 186, "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251,
         "ioprio_get": 252, "inotify_add_watch": 254, "inotify_rm_watch": 255, "unshare": 272,
@@ -27,6 +27,7 @@ _SYSCALLS: dict[str, dict[str, int]] = {
     "aarch64": {
         "fcntl": 25, "inotify_init1": 26, "inotify_add_watch": 27, "inotify_rm_watch": 28, "ioctl": 29,
         "ioprio_set": 30, "ioprio_get": 31, "umount2": 39, "mount": 40, "pivot_root": 41, "fstatfs": 44,
+        "rt_sigaction": 134,
         "capget": 90, "capset": 91, "personality": 92, "unshare": 97, "sethostname": 161,
         "setdomainname": 162, "prctl": 167, "gettid": 178, "keyctl": 219, "set_mempolicy": 237,
         "prlimit64": 261, "syncfs": 267, "setns": 268, "sched_setattr": 274, "renameat2": 276,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+from _signal import NSIG, SIG_DFL, SIG_IGN, getsignal, signal  # type: ignore[import-not-found]
 
 from sampan.linux import abi
 from sampan.linux.call import (
@@ -25,6 +26,8 @@ from sampan.linux.call import (
 _CLONE_ARGS = struct.Struct("=11Q")
 _SHARING = abi.CLONE_VM | abi.CLONE_VFORK | abi.CLONE_THREAD | abi.CLONE_SIGHAND | abi.CLONE_SETTLS
 _pidfd_word = buffer(4)
+_LIBC_SIGNALS = (32, 33)  # SIGCANCEL and SIGSETXID of glibc
+_SIGACTION_SIZE = 32  # handler, flags, restorer (not on every machine), mask
 
 
 def _libc_thread_id() -> int:
@@ -192,6 +195,20 @@ def set_mempolicy(mode: int, nodes: list[int]) -> None:
     words = max(nodes) // 64 + 1
     # The kernel reads maxnode - 1 bits.
     call("set_mempolicy", mode, bits.to_bytes(words * 8, "little"), words * 64 + 1)
+
+
+def default_signals() -> None:
+    """Take every signal that this process ignores back to its default, for execve passes "ignored" on.
+
+    Python knows what it was started with for all but the two that glibc keeps for itself, and whose handler glibc does
+    not let one ask for or set: those are set by the raw call. rt_sigaction(2), signal(7).
+    """
+    for number in range(1, NSIG):
+        if getsignal(number) == SIG_IGN:
+            signal(number, SIG_DFL)
+    for number in _LIBC_SIGNALS:
+        # safe because a struct of zeros is SIG_DFL without flags or mask on both layouts of struct sigaction.
+        call("rt_sigaction", number, bytes(_SIGACTION_SIZE), None, 8)
 
 
 def close_range(first: int, last: int = abi.CLOSE_RANGE_MAX, flags: int = 0) -> None:

@@ -25,7 +25,7 @@ from sampan.linux import process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import Any
 
     from sampan.runtime.console import Terminal
     from sampan.runtime.conversation import Launch
@@ -63,6 +63,22 @@ def until_ready(launched: Launch, console_socket: str) -> Terminal | None:
             raise getattr(errors, event[1], errors.Error)(event[2])
 
 
+def until_running(launched: Launch) -> None:
+    """Wait until the program runs and its poststart hooks have. Errors: Error."""
+    poller = select.poll()
+    poller.register(launched.channel, select.POLLIN)
+    event = None
+    while event is None:
+        poller.poll()
+        event = launched.step()
+    _check(event)
+
+
+def _check(event: tuple[Any, ...]) -> None:
+    if event[0] == "failed":
+        raise getattr(errors, event[1], errors.Error)(event[2])
+
+
 def reap(pidfd: int) -> int:
     """Wait for the end of our child: its exit code, or 128 plus the signal that ended it."""
     found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
@@ -71,11 +87,8 @@ def reap(pidfd: int) -> int:
     return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
 
-def until_exit(launched: Launch, terminal: Terminal | None, started: Callable[[], None] | None = None) -> int:
-    """Tell init to go on, pass signals and terminal input, and return the exit code.
-
-    `started` is called when execve has happened.
-    """
+def until_exit(launched: Launch, terminal: Terminal | None) -> int:
+    """Tell init to go on, pass signals and terminal input, and return the exit code. Errors: Error of a hook."""
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(woken)
     for number in (*_FORWARDED, SIGWINCH):
@@ -93,13 +106,15 @@ def until_exit(launched: Launch, terminal: Terminal | None, started: Callable[[]
     while True:
         for fd, _ in poller.poll():
             if fd == channel:
-                if launched.step():
+                event = launched.step()
+                if event:
                     poller.unregister(channel)
-                    if started:
-                        started()
+                    _check(event)
             elif fd == wake:
                 _pass_on(os.read(wake, 64), launched.pidfd, terminal)
             elif fd == launched.pidfd:
+                if launched.hooks.get("poststart") and launched.channel >= 0:
+                    until_running(launched)
                 code = reap(launched.pidfd)
                 if terminal:
                     terminal.close()

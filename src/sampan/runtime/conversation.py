@@ -13,22 +13,31 @@ from sampan.runtime.steps.situation import StepFailed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from select import epoll
     from typing import Any
 
     from sampan.oci.spec import Resources
+    from sampan.runtime.hook_runner import HookRunner
     from sampan.runtime.plan import Plan
 
     Event = tuple[Any, ...]
 
 
+_OURS = ("prestart", "createRuntime", "poststart")
+"""The hooks that the parent runs."""
+
+
 class Launch:
     """A process on its way to execve. `state` is what `state.save` writes; for an exec it is the container's.
 
-    `pid` and `pidfd` are the caller's to reap and close. `channel` is a non-blocking descriptor to poll for input; it
-    is closed by `close`, or when `step` has said "running" or "failed".
+    `pid` and `pidfd` are the caller's to reap and close. `channel` is a descriptor to poll for input; it is closed by
+    `close`, or when `step` has said "running" or "failed". `executed` says that execve has happened: "running" comes
+    only when the poststart hooks, too, are done.
     """
 
-    __slots__ = ("_cgroups", "_limits", "_sock", "_told", "hooks", "pid", "pidfd", "proceeded", "state")
+    __slots__ = (
+        "_cgroups", "_limits", "_poll", "_runner", "_sock", "executed", "hooks", "pid", "pidfd", "proceeded", "state",
+    )  # fmt: skip
 
     def __init__(self, pid: int, pidfd: int, sock: socket, state: dict[str, Any], plan: Plan) -> None:
         self.pid = pid
@@ -36,11 +45,19 @@ class Launch:
         self.state = state
         self.hooks = plan.hooks
         self.proceeded = False
+        self.executed = False
         self._sock: socket | None = sock
+        self._runner: HookRunner | None = None
+        self._poll: epoll | None = None
         self._limits: Resources | None = None
         self._cgroups: dict[str, str] = {}
-        self._told = False
         sock.setblocking(False)
+        if any(plan.hooks.get(name) for name in _OURS):
+            from select import EPOLLIN, epoll
+
+            # One descriptor for the caller, whether it is init that has to say something or a hook that has ended.
+            self._poll = epoll()
+            self._poll.register(sock.fileno(), EPOLLIN)
 
     @property
     def conversation(self) -> Launch:
@@ -49,19 +66,23 @@ class Launch:
     @property
     def channel(self) -> int:
         """The descriptor to poll, -1 when the conversation is over."""
+        if self._poll is not None:
+            return self._poll.fileno()
         return -1 if self._sock is None else self._sock.fileno()
 
     def step(self) -> Event | None:
         """Take what init says and do the parent's part of it. None when nothing (more) concerns the caller."""
-        if self._sock is None:
-            return None
         try:
-            word, payload, received = handshake.receive(self._sock)
-        except BlockingIOError:
-            return None
-        except ConnectionResetError:
-            word, payload, received = "", "", []
-        try:
+            if self._runner is not None:
+                return self._hooks_over(self._runner)
+            if self._sock is None:
+                return None
+            try:
+                word, payload, received = handshake.receive(self._sock)
+            except BlockingIOError:
+                return None
+            except ConnectionResetError:
+                word, payload, received = "", "", []
             return self._answer(word, payload, received)
         except StepFailed as failure:
             return self._give_up(
@@ -77,8 +98,7 @@ class Launch:
     def _answer(self, word: str, payload: str, received: list[int]) -> Event | None:
         if word == handshake.HOOKS:
             self._set_limits("procHooks")
-            self.run_hooks("prestart", "createRuntime", status="creating")
-            self._send(handshake.HOOKED)
+            self._run_hooks("prestart", "createRuntime", status="creating")
             return None
         if word == handshake.CONSOLE and received:
             return word, received[0]
@@ -96,6 +116,11 @@ class Launch:
             return handshake.FAILED, kind, text
         if word:
             raise Error(f"unexpected message {word!r} from init")
+        if self.proceeded:
+            self.executed = True
+            if self.hooks.get("poststart"):
+                self._run_hooks("poststart", status="running")
+                return None
         self.close()
         if self.proceeded:
             return ("running",)
@@ -107,7 +132,13 @@ class Launch:
         self._send(handshake.PROCEED)
 
     def close(self) -> None:
-        """End the conversation. An init that was not told to proceed ends."""
+        """End the conversation. An init that was not told to proceed ends, and so does a hook that runs."""
+        if self._runner is not None:
+            self._runner.end()
+            self._runner = None
+        if self._poll is not None:
+            self._poll.close()
+            self._poll = None
         if self._sock is not None:
             self._sock.close()
             self._sock = None
@@ -120,14 +151,34 @@ class Launch:
         except ProcessLookupError:
             pass
 
-    def run_hooks(self, *names: str, status: str) -> None:
-        """Run the named hooks in the host's namespaces, in the spec's order. Errors: StepFailed."""
-        for name in names:
-            for index, hook in enumerate(self.hooks.get(name, [])):
-                from sampan.runtime import hooks
+    def _run_hooks(self, *names: str, status: str) -> None:
+        """Have the named hooks run in the host's namespaces, in the spec's order. Init is not listened to meanwhile."""
+        from select import EPOLLIN
 
-                text = document.text_of(state.oci_state(self.state, status))
-                hooks.run(hook, name, index, text, {})
+        from sampan.runtime.hook_runner import HookRunner
+
+        assert self._poll is not None and self._sock is not None
+        work = [(name, index, hook) for name in names for index, hook in enumerate(self.hooks.get(name, []))]
+        self._runner = HookRunner(work, document.text_of(state.oci_state(self.state, status)))
+        self._poll.unregister(self._sock.fileno())
+        self._poll.register(self._runner.fd, EPOLLIN)
+
+    def _hooks_over(self, runner: HookRunner) -> Event | None:
+        from select import EPOLLIN
+
+        problem = runner.step()
+        if problem is None:
+            return None
+        self._runner = None
+        if self.executed:
+            self.close()
+            return self._give_up("Error", problem) if problem else ("running",)
+        if problem:
+            raise StepFailed(problem)
+        assert self._poll is not None and self._sock is not None
+        self._poll.register(self._sock.fileno(), EPOLLIN)
+        self._send(handshake.HOOKED)
+        return None
 
     def _send(self, word: str) -> None:
         if self._sock is None:

@@ -112,17 +112,13 @@ def _attend(
         return 0
     if detached:
         launched.proceed()
-        _after_start(launched)
+        if launched.hooks.get("poststart"):
+            attend.until_running(launched)
         return 0
-    code = attend.until_exit(launched, own_terminal, lambda: _after_start(launched))
+    code = attend.until_exit(launched, own_terminal)
     if not keep:
         delete.clean_up(root, launched.state)
     return code
-
-
-def _after_start(launched: Launch) -> None:
-    if launched.hooks.get("poststart"):
-        launched.run_hooks("poststart", status="running")
 
 
 def _check_terminal(terminal: bool, detached: bool, console_socket: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _signal import set_wakeup_fd  # type: ignore[import-not-found]
 
 from sampan.linux import fds
 from sampan.runtime import handshake
@@ -60,6 +61,7 @@ def close_the_door() -> None:
 
 def _own_descriptors(init: Situation, keep: list[int]) -> None:
     """Close what belongs to the parent's other containers and put the standard streams in place."""
+    set_wakeup_fd(-1)  # a keeper's, whose number is soon another file's
     fds.close_all_except([0, 1, 2, *keep, *(init.stdio or ())])
     if init.stdio is None:
         return

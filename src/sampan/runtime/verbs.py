@@ -28,7 +28,7 @@ BUNDLE = [
     Flag("no-new-keyring", BOOL, "do not create a new session keyring for the container"),
     Flag("preserve-fds", INT, "Pass N additional file descriptors to the container"),
     Flag("explain", BOOL, "print each step and the field of the spec that asks for it"),
-    Flag("plan", BOOL, "print the steps and do none of them"),
+    Flag("plan, dry-run", BOOL, "print the steps and do none of them"),
 ]  # fmt: skip
 
 

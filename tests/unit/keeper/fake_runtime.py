@@ -43,6 +43,7 @@ class FakeLaunch:
         self.channel = ours.fileno()
         self._waiting = [("console", master)] if terminal else []
         self.state = {**state, "init_process_pid": self.pid}
+        self.executed = False
 
     def _child(self, process, stdio, terminal, channel) -> None:
         os.setsid()

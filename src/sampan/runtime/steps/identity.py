@@ -5,14 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from _signal import (  # type: ignore[import-not-found]
-    SIG_DFL,
-    SIG_SETMASK,
-    SIGPIPE,
-    SIGXFSZ,
-    pthread_sigmask,
-    signal,
-)
+from _signal import SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
 
 from sampan.linux import abi, capabilities, credentials, paths, process, procfs, seccomp
 from sampan.runtime import handshake, passwd
@@ -249,9 +242,8 @@ def ready(init: Situation) -> None:
 
 
 def execve(init: Situation, args: list[str]) -> None:
-    # Both are ignored by every Python process, and execve passes that on.
-    for number in (SIGPIPE, SIGXFSZ):
-        signal(number, SIG_DFL)
+    # Every Python process ignores two, and who started us may have left others.
+    process.default_signals()
     pthread_sigmask(SIG_SETMASK, ())
     try:
         process.execve(init.path, args, init.env)
