@@ -158,6 +158,42 @@ def _guarded(
     return guarded
 
 
+class Gathering:
+    """A transport that sends at the end of the loop's turn all that was written in it.
+
+    grpclib writes an answer's headers, message and trailers one by one; each would be a system call here and a
+    wake-up of the client, and a `ctr run` has forty answers."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._waiting: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._send)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def _send(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        if waiting and not self._transport.is_closing():
+            self._transport.write(b"".join(waiting))
+
+
+def _gathering(protocol: Any) -> Any:
+    """`protocol`, which will be given a `Gathering` instead of its transport."""
+    connect = protocol.connection_made
+    protocol.connection_made = lambda transport: connect(Gathering(transport))
+    return protocol
+
+
 class GrpcServer:
     """Serving on `address` until `close`. Made by `listen`."""
 
@@ -203,8 +239,9 @@ async def listen(
     )
     server = Server([Bound(service) for service in services], config=config)
     # grpclib knows unix sockets by path alone; with the socket made here it never stands with another mode.
-    server._server = await asyncio.get_running_loop().create_unix_server(server._protocol_factory, sock=listener)
-    server._server_closed_fut = asyncio.get_running_loop().create_future()
+    loop = asyncio.get_running_loop()
+    server._server = await loop.create_unix_server(lambda: _gathering(server._protocol_factory()), sock=listener)
+    server._server_closed_fut = loop.create_future()
     return GrpcServer(server, path, closing)
 
 
