@@ -144,9 +144,7 @@ def _put_interpreter(top: str) -> None:
     """The running interpreter, its standard library and the kept part of site-packages, at their own paths."""
     real = os.path.realpath(sys.executable)
     stdlib = sysconfig.get_path("stdlib")
-    shutil.copytree(
-        stdlib, top + stdlib, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.a", "*.whl")
-    )
+    shutil.copytree(stdlib, top + stdlib, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT, "*.a", "*.whl"))
     os.makedirs(os.path.dirname(top + real), exist_ok=True)
     shutil.copy(real, top + real)
     os.makedirs(f"{top}/usr/bin", exist_ok=True)
