@@ -152,6 +152,7 @@ if TYPE_CHECKING:
         maskedPaths: list[str]
         readonlyPaths: list[str]
         mountLabel: str
+        netDevices: dict[str, dict[str, str]]
         personality: dict[str, Any]
         timeOffsets: dict[str, dict[str, int]]
         memoryPolicy: dict[str, Any]

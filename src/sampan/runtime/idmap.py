@@ -6,17 +6,48 @@ import errno
 import os
 
 from sampan.errors import Error
-from sampan.linux import procfs
+from sampan.linux import abi, process, procfs
 from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from sampan.oci.spec import IDMapping
+
     Mapping = tuple[int, int, int]
+
+_WALL = 0x40000000  # wait(2): children of any exit signal
 
 
 def lines(mappings: list[Mapping]) -> str:
     """The text of uid_map: first id inside, first outside, how many, a line each."""
     return "".join(f"{inside} {outside} {size}\n" for inside, outside, size in mappings)
+
+
+def triples(mappings: list[IDMapping]) -> list[Mapping]:
+    """The spec's mappings as (inside, outside, how many)."""
+    return [(one.get("containerID", 0), one.get("hostID", 0), one.get("size", 0)) for one in mappings]
+
+
+def namespace(uids: list[Mapping], gids: list[Mapping]) -> int:
+    """A close-on-exec descriptor of a new user namespace with these maps, without a process in it. Errors: Error."""
+    hold, release = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid, pidfd = process.clone3(abi.CLONE_NEWUSER, exit_signal=0)
+        if pid == 0:
+            try:
+                os.close(release)
+                os.read(hold, 1)
+            finally:
+                os._exit(0)
+    finally:
+        os.close(hold)
+    try:
+        write(pid, uids, gids)
+        return procfs.open_namespace(pid, "user")
+    finally:
+        os.close(release)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED | _WALL)
+        os.close(pidfd)
 
 
 def write(pid: int, uids: list[Mapping], gids: list[Mapping]) -> None:

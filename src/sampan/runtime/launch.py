@@ -15,9 +15,9 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Error
-from sampan.linux import abi, mount, process, procfs
+from sampan.linux import abi, process, procfs
 from sampan.oci import spec as oci_spec
-from sampan.runtime import cgroup, document, handshake, init, profile, state
+from sampan.runtime import cgroup, document, handshake, init, profile, sources, state
 from sampan.runtime.conversation import Launch as Launch
 from sampan.runtime.plan import Wishes, plan_container, plan_exec, rootfs_path
 from sampan.runtime.steps import resolve
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from sampan.oci.spec import Process, Spec
+    from sampan.oci.spec import Linux, Process, Spec
     from sampan.runtime.host import HostFacts
     from sampan.runtime.plan import Plan
     from sampan.runtime.steps import Perform
@@ -102,11 +102,10 @@ def _clone(
         held += situation.cgroups
         if unified is not None:
             held.append(unified)
-        if "user" in {namespace["type"] for namespace in spec.get("linux", {}).get("namespaces", [])}:
-            situation.sources = _open_sources(plan)
-            held += situation.sources.values()
+        situation.sources = sources.open_sources(plan, spec.get("linux", {}))
+        held += situation.sources.values()
         for kind, path in plan.joins:
-            situation.namespaces[kind] = _open_namespace(kind, path)
+            situation.namespaces[kind] = sources.open_namespace(kind, path)
             held.append(situation.namespaces[kind])
         if any(plan.hooks.get(name) for name in ("createContainer", "startContainer")):
             situation.state = _hook_state(spec, kept)
@@ -167,33 +166,6 @@ def _above(fd: int, lowest: int) -> int:
     return fcntl(fd, F_DUPFD_CLOEXEC, lowest)
 
 
-def _open_sources(plan: Plan) -> dict[str, int]:
-    """Detached copies of what is to be bound: as another user, init might not get through to it by its path."""
-    found: dict[str, int] = {}
-    for step in plan.steps:
-        if step.do == "bind":
-            source, flags = step.with_["source"], abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
-            try:
-                fd = mount.open_tree(abi.AT_FDCWD, source, flags | (abi.AT_RECURSIVE if step.with_["recursive"] else 0))
-            except OSError:
-                continue  # init meets the same error and has the words for it
-            # The copy is a peer of the host's mount until it is told otherwise, and init's would not be.
-            mount.mount_setattr(fd, "", abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
-            found[step.with_["destination"]] = fd
-    return found
-
-
-def _open_namespace(kind: str, path: str) -> int:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise Error(f"unable to start container process: lstat {path}: {words(error)}") from None
-    if not procfs.is_namespace(fd):
-        os.close(fd)
-        raise Error(f"unable to start container process: {path} is not a {kind} namespace file")
-    return fd
-
-
 def _fork(flags: int, unified: int | None, situation: Situation, spec: Spec) -> tuple[int, int]:
     """clone3, with this process's children meanwhile born into the pid and time namespaces to join."""
     process.set_dumpable(False)  # inherited: nobody in a joined namespace may trace init (CVE-2016-9962)
@@ -248,6 +220,8 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
             handshake.send(sock, handshake.MAPPED)
         if plan.oom_score_adj is not None:
             _set_oom_score(pid, plan.oom_score_adj)
+        if spec.get("linux", {}).get("netDevices"):
+            _move_devices(spec["linux"], pid)
         made.state = state.new(kept["id"], spec, kept["bundle"], kept["rootfs"], kept["paths"], pid,
                                procfs.start_time(pid))  # fmt: skip
         resources = spec.get("linux", {}).get("resources")
@@ -257,6 +231,17 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
         _end(made)
         raise
     return made
+
+
+def _move_devices(linux: Linux, pid: int) -> None:
+    from sampan.runtime import net_devices
+
+    path = next(one.get("path", "") for one in linux["namespaces"] if one["type"] == "network")
+    netns = sources.open_namespace("network", path) if path else procfs.open_namespace(pid, "network")
+    try:
+        net_devices.move(linux["netDevices"], netns)
+    finally:
+        os.close(netns)
 
 
 def _raise_hard_limits(pid: int, rlimits: list[tuple[str, int, int]]) -> None:

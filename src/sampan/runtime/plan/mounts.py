@@ -139,6 +139,8 @@ def plan_mount(mount: Mount, cause: str, bundle: str, late_read_only: bool = Tru
         return [_bind(mount, options, destination, cause, bundle)]
     if not kind:
         raise InvalidArgument(f"{cause}.type: must not be empty")
+    if options.idmap or mount.get("uidMappings") or mount.get("gidMappings"):
+        raise InvalidArgument(f"{cause}: id-mapped mounts are only supported for bind mounts")
     if destination.startswith("/proc/") and destination not in PROC_ALLOWED:
         raise InvalidArgument(f'error mounting "{mount.get("source", kind)}" to rootfs at "{destination}": '
                               f'"{destination}" cannot be mounted because it is inside /proc')  # fmt: skip
@@ -184,7 +186,7 @@ def _bind(mount: Mount, options: Options, destination: str, cause: str, bundle: 
     return Step(
         "bind", cause, source=source, destination=destination, recursive=options.bind == "rbind",
         attributes=options.value, clear=options.clear, tree_attributes=options.rec_value, tree_clear=options.rec_clear,
-        propagation=options.propagation, idmap=_idmap(options, mappings),
+        propagation=options.propagation, idmap=_idmap(options, mappings), idmap_tree=options.idmap == "ridmap",
     )  # fmt: skip
 
 

@@ -222,7 +222,9 @@ def bind(
     tree_clear: int,
     propagation: list[tuple[int, bool]],
     idmap: list[list[dict[str, int]]],
+    idmap_tree: bool,
 ) -> None:
+    """`source` is opened here unless the parent has done so, which it has to when the ids are mapped."""
     what = f'error mounting "{source}" to rootfs at "{destination}"'
     tree = abi.AT_RECURSIVE if recursive else 0
     try:
@@ -230,8 +232,6 @@ def bind(
         made = held if held >= 0 else mount.open_tree(_AT, source, _CLONE | tree)
     except OSError as error:
         raise StepFailed(f"{what}: stat {source}: {words(error)}") from None
-    if idmap:
-        raise StepFailed(f"{what}: idmapped mounts are not supported", "Unimplemented")
     try:
         is_directory = stat.S_ISDIR(os.fstat(made).st_mode)
         if is_directory:
