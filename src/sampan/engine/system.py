@@ -115,7 +115,7 @@ class System:
             ExperimentalBuild=False,
             Swarm=documents.Swarm(),
             Isolation="",
-            InitBinary="",
+            InitBinary="docker-init",
             ServerVersion=VERSION,
             ContainerdCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             RuncCommit=documents.Commit(ID=VERSION, Expected=VERSION),

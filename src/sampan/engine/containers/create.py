@@ -160,6 +160,8 @@ def networking(record: Container, request: CreateRequest) -> ContainerNetworking
 
 def _warnings(room: Room, host_config: HostConfig) -> list[str]:
     found = []
+    if host_config.network_mode == "host" and host_config.port_bindings:
+        found.append("Published ports are discarded when using host network mode")
     if host_config.oom_kill_disable and not host_config.memory:
         found.append(
             "OOM killer is disabled for the container, but no memory limit is set, this can result in the "

@@ -36,8 +36,13 @@ def create(room: Room, reference: str, request: ExecCreateRequest) -> str:
     )
     room.execs.add(entry)
     room.live.of(record.id).execs.add(entry.id)
-    room.publish(record, "exec_create: " + " ".join(command), execID=entry.id)
+    room.publish(record, action_text("exec_create", command), execID=entry.id)
     return entry.id
+
+
+def action_text(action: str, command: Sequence[str]) -> str:
+    """The action's name with the command, whose program a space always follows, as in Docker."""
+    return f"{action}: {command[0]} {' '.join(command[1:])}"
 
 
 def check_startable(room: Room, exec_id: str) -> tuple[Exec, Container]:
@@ -87,7 +92,7 @@ async def _run(room: Room, record: Container, entry: Exec, console_size: Sequenc
         room.live.of(record.id).execs.discard(entry.id)
         raise
     entry.running = True
-    room.publish(record, "exec_start: " + " ".join(entry.command), execID=entry.id)
+    room.publish(record, action_text("exec_start", entry.command), execID=entry.id)
     try:
         pid = await room.core.tasks.exec(record.id, entry.id, process=process, io=io)
     except Error as error:
@@ -150,7 +155,7 @@ def process_object(room: Room, record: Container, entry: Exec, console_size: Seq
     size = list(console_size) or request.console_size
     if len(size) == 2 and any(size):
         process["consoleSize"] = {"height": size[0], "width": size[1]}
-    if security.apparmor:
+    if security.apparmor and room.facts.apparmor:
         process["apparmorProfile"] = security.apparmor
     return process
 
@@ -168,7 +173,7 @@ def inspect(room: Room, exec_id: str) -> ExecInspect:
             entrypoint=entry.command[0],
             arguments=entry.command[1:],
             privileged=request.privileged,
-            user=request.user,
+            user=request.user or room.store.get(entry.container_id).config.user,
         ),
         open_stdin=request.attach_stdin,
         open_stderr=request.attach_stderr,

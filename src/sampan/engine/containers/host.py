@@ -25,6 +25,7 @@ class HostFacts:
     cpus: int
     memory: int
     thermal_throttle: tuple[str, ...] = ()
+    memory_nodes: int = 1
 
 
 def gather() -> HostFacts:
@@ -40,6 +41,7 @@ def gather() -> HostFacts:
         cpus=os.cpu_count() or 1,
         memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         thermal_throttle=tuple(sorted(glob.glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle"))),
+        memory_nodes=len(glob.glob("/sys/devices/system/node/node[0-9]*")) or 1,
     )
 
 

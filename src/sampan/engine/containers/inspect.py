@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import msgspec
 
 from sampan.api.docker.containers import State, document
+from sampan.api.docker.networks import NetworkSettings
 from sampan.engine.containers.model import Container, mount_point, time_text
 from sampan.engine.containers.room import Room
 from sampan.engine.logging import drivers
@@ -56,9 +58,44 @@ def _mount(record: Container, number: int) -> dict[str, Any]:
     return plain
 
 
+def _file_bytes(top: str) -> int:
+    """Sizes of all that is no directory, an inode with several names once."""
+    total, seen, pending = 0, set(), [top]
+    while pending:
+        try:
+            entries = os.scandir(pending.pop())
+        except FileNotFoundError:
+            continue  # removed while we walk
+        with entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(entry.path)
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if status.st_ino not in seen:
+                    seen.add(status.st_ino)
+                    total += status.st_size
+    return total
+
+
+def without_addresses(settings: NetworkSettings) -> NetworkSettings:
+    """What is left when a container has ended, also while its network is still being taken apart."""
+    networks = {
+        name: msgspec.structs.replace(
+            endpoint, endpoint_id="", gateway="", ip_address="", ip_prefix_len=0, mac_address=""
+        )
+        for name, endpoint in settings.networks.items()
+    }
+    return NetworkSettings(networks=networks)
+
+
 def _network_settings(room: Room, record: Container) -> Any:
     try:
-        return msgspec.to_builtins(room.networks.settings(record.id))
+        settings = room.networks.settings(record.id)
+        return msgspec.to_builtins(settings if record.has_task else without_addresses(settings))
     except Error:
         # A container of an earlier version or one whose network is gone still has the rest to show.
         return {"Networks": {}, "Ports": {}}
@@ -85,10 +122,10 @@ def state(record: Container) -> dict[str, Any]:
 
 
 def sizes(room: Room, record: Container) -> tuple[int, int]:
-    """(bytes of the writable layer, bytes of all layers)."""
+    """(bytes of the files in the writable layer, bytes of all layers). Mount points and marks count nothing."""
     snapshots = room.core.snapshots
     try:
-        own = snapshots.usage(record.id).size
+        own = _file_bytes(snapshots.upper(record.id))
         total = own
         parent = snapshots.stat(record.id).parent
         while parent:

@@ -177,7 +177,8 @@ def _published(record: Container, settings: NetworkSettings | None) -> list[str]
 
 def _settings(room: Room, record: Container) -> NetworkSettings | None:
     try:
-        return room.networks.settings(record.id)
+        settings = room.networks.settings(record.id)
+        return settings if record.has_task else inspect.without_addresses(settings)
     except Error:
         # The list must not fail because one container's network is gone.
         return None

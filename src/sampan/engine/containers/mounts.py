@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from sampan.api.docker.containers import Config, HostConfig
 from sampan.api.docker.containers import Mount as MountRequest
 from sampan.engine.containers.model import Container, Mount
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 
 _PROPAGATIONS = frozenset(("private", "rprivate", "shared", "rshared", "slave", "rslave"))
 _MODE_GROUPS = (
@@ -215,15 +215,20 @@ def tmpfs_options(text: str) -> list[str]:
 
 
 def from_container(text: str, find: Callable[[str], Container]) -> list[Mount]:
-    """The mounts that one --volumes-from (`container[:mode]`) takes over. NotFound, InvalidArgument."""
+    """The mounts that one --volumes-from (`container[:mode]`) takes over. InvalidArgument."""
     reference, _, mode = text.partition(":")
     if not reference:
-        raise InvalidArgument(f"invalid volumes-from specification: '{text}'")
+        raise InvalidArgument("volumes-from specification cannot be an empty string")
     if mode and (not valid_mode(mode) or set(mode.split(",")) & (_PROPAGATIONS | {"nocopy"})):
         raise InvalidArgument(f"invalid mode for volumes-from: {mode}")
     read_only = "ro" in mode.split(",")
     found = []
-    for mount in find(reference).mounts:
+    try:
+        mounts = find(reference).mounts
+    except NotFound as error:
+        # Not as NotFound: a client would take it for the image's and pull that.
+        raise InvalidArgument(str(error)) from None
+    for mount in mounts:
         if mount.type == "tmpfs":
             continue
         found.append(

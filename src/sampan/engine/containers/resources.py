@@ -60,7 +60,7 @@ def check(wanted: HostConfig | UpdateRequest, facts: HostFacts) -> None:
         _check_memory(wanted)
     if wanted.nano_cpus and (wanted.cpu_period or wanted.cpu_quota):
         other = "Period" if wanted.cpu_period else "Quota"
-        raise InvalidArgument(f"Conflicting options: Nano CPUs and CPU {other} cannot both be set.")
+        raise InvalidArgument(f"Conflicting options: Nano CPUs and CPU {other} cannot both be set")
     if wanted.nano_cpus < 0 or wanted.nano_cpus > facts.cpus * 10**9:
         raise InvalidArgument(
             f"Range of CPUs is from 0.01 to {facts.cpus}.00, as there are only {facts.cpus} CPUs available"
@@ -74,7 +74,9 @@ def check(wanted: HostConfig | UpdateRequest, facts: HostFacts) -> None:
     if wanted.blkio_weight and not 10 <= wanted.blkio_weight <= 1000:
         raise InvalidArgument("Range of blkio weight is from 10 to 1000")
     if wanted.cpuset_cpus:
-        _check_cpuset(wanted.cpuset_cpus, facts.cpus)
+        _check_set(wanted.cpuset_cpus, facts.cpus, "CPUs", "cpus")
+    if wanted.cpuset_mems:
+        _check_set(wanted.cpuset_mems, facts.memory_nodes, "memory nodes", "mems")
 
 
 def _check_memory(wanted: HostConfig) -> None:
@@ -93,13 +95,13 @@ def _check_memory(wanted: HostConfig) -> None:
         raise InvalidArgument("SHM size can not be less than 0")
 
 
-def _check_cpuset(text: str, cpus: int) -> None:
-    """Lists like "0-2,4". InvalidArgument for a malformed one, or for a CPU that this machine lacks."""
+def _check_set(text: str, count: int, things: str, field: str) -> None:
+    """Lists like "0-2,4". InvalidArgument for a malformed one, or for something that this machine lacks."""
     if not re.fullmatch(r"[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*", text):
-        raise InvalidArgument(f"Invalid value {text} for cpuset cpus: invalid format: {text}")
-    if max(int(number) for number in re.findall(r"[0-9]+", text)) >= cpus:
-        available = f"0-{cpus - 1}" if cpus > 1 else "0"
-        raise InvalidArgument(f"Requested CPUs are not available - requested {text}, available: {available}")
+        raise InvalidArgument(f"Invalid value {text} for cpuset {field}: invalid format: {text}")
+    if max(int(number) for number in re.findall(r"[0-9]+", text)) >= count:
+        available = f"0-{count - 1}" if count > 1 else "0"
+        raise InvalidArgument(f"Requested {things} are not available - requested {text}, available: {available}")
 
 
 def rlimits(wanted: Sequence[Ulimit], defaults: Sequence[str]) -> list[dict[str, Any]]:

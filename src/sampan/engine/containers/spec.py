@@ -102,7 +102,7 @@ def runtime_spec(container: Container, resolved: Resolved, facts: HostFacts) -> 
         linux["seccomp"] = profile
     spec: dict[str, Any] = {
         "ociVersion": "1.2.0",
-        "process": _process(container, resolved, security, caps),
+        "process": _process(container, resolved, security, caps, facts.apparmor),
         "root": {"path": "rootfs", "readonly": host_config.readonly_rootfs},
         "mounts": _mounts(container, resolved),
         "linux": linux,
@@ -117,8 +117,9 @@ def runtime_spec(container: Container, resolved: Resolved, facts: HostFacts) -> 
 
 
 def _process(
-    container: Container, resolved: Resolved, security: SecurityOptions, caps: Sequence[str]
+    container: Container, resolved: Resolved, security: SecurityOptions, caps: Sequence[str], apparmor: bool
 ) -> dict[str, Any]:
+    """`apparmor`: the host has it. On one that has not, Docker lets a profile's name be."""
     config = container.config
     args = [container.path, *container.args]
     if resolved.init:
@@ -139,7 +140,7 @@ def _process(
     limits = resources.rlimits(container.host_config.ulimits, resolved.ulimits)
     if limits:
         process["rlimits"] = limits
-    if security.apparmor:
+    if security.apparmor and apparmor:
         process["apparmorProfile"] = security.apparmor
     return process
 

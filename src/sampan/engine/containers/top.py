@@ -40,6 +40,7 @@ async def top(room: Room, reference: str, ps_args: str = "-ef") -> tuple[list[st
     if record.status != "paused":
         require_running(record, reference, "top")
     pids = await room.core.tasks.pids(record.id)
+    room.publish(record, "top")
     processes = [found for pid in sorted(pids) if (found := read(pid)) is not None]
     chosen = columns(ps_args or "-ef")
     titles = [title for title, _ in chosen]

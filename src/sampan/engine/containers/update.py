@@ -9,6 +9,8 @@ from sampan.engine.containers import resources, verify
 from sampan.engine.containers.room import Room
 from sampan.errors import Conflict, Error
 
+_SWAP = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+
 
 async def update(room: Room, reference: str, request: UpdateRequest) -> list[str]:
     """Warnings. NotFound, InvalidArgument, Conflict, Error with the kernel's refusal; then nothing changed."""
@@ -25,8 +27,7 @@ async def update(room: Room, reference: str, request: UpdateRequest) -> list[str
         changed = msgspec.structs.replace(record.host_config, **resources.merge(record.host_config, request))
         if request.memory > record.host_config.memory_swap and not request.memory_swap:
             # Docker asks for both even where there was no limit before.
-            problem = "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
-            raise Conflict(f"Cannot update container {record.id}: {problem}")
+            raise Conflict(f"Cannot update container {record.id}: {_SWAP}")
         if record.has_task:
             limits = resources.limits(request)
             if limits:

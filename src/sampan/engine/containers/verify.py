@@ -48,14 +48,14 @@ def check(config: Config, host_config: HostConfig, facts: HostFacts) -> None:
     if host_config.storage_opt:
         raise Error("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host_config.isolation not in ("", "default"):
-        raise InvalidArgument(f"invalid isolation '{host_config.isolation}' on linux")
+        raise InvalidArgument(f"invalid isolation: \"{host_config.isolation}\" - linux only supports 'default'")
 
 
 def _check_modes(config: Config, host_config: HostConfig) -> None:
     network = host_config.network_mode
     if network.startswith("container:"):
         if not network.partition(":")[2]:
-            raise InvalidArgument("invalid container format container:<name|id>")
+            raise InvalidArgument("invalid network mode: invalid container format container:<name|id>")
         if config.hostname:
             raise InvalidArgument("conflicting options: hostname and the network mode")
         if host_config.port_bindings or host_config.publish_all_ports:

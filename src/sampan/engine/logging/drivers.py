@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from sampan.api.docker.containers import LogConfig
 from sampan.containerd.services import LogTarget
-from sampan.errors import Error, InvalidArgument
+from sampan.errors import InvalidArgument
 
 _OPTIONS = {
     "json-file": frozenset(
@@ -28,7 +28,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 def complete(wanted: LogConfig, default: LogConfig) -> LogConfig:
     """What is asked for, or the daemon's default driver with its options; checked.
 
-    Error `logger: no log driver named 'x' is registered`; InvalidArgument for its options."""
+    InvalidArgument, also `error looking up logging plugin x: plugin "x" not found`."""
     if not wanted.type or wanted.type == default.type:
         chosen = LogConfig(type=wanted.type or default.type, config={**default.config, **wanted.config})
     else:
@@ -40,7 +40,7 @@ def complete(wanted: LogConfig, default: LogConfig) -> LogConfig:
 def check(wanted: LogConfig) -> None:
     known = _OPTIONS.get(wanted.type)
     if known is None:
-        raise Error(f"logger: no log driver named '{wanted.type}' is registered")
+        raise InvalidArgument(f'error looking up logging plugin {wanted.type}: plugin "{wanted.type}" not found')
     for key in wanted.config:
         if key not in known and wanted.type != "none":
             raise InvalidArgument(f"unknown log opt '{key}' for {wanted.type} log driver")

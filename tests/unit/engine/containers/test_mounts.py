@@ -7,7 +7,7 @@ import pytest
 from sampan.api.docker.containers import BindOptions, Config, HostConfig, TmpfsOptions, VolumeOptions
 from sampan.api.docker.containers import Mount as MountRequest
 from sampan.engine.containers import mounts
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, NotFound
 
 
 def exists(path):
@@ -120,3 +120,11 @@ def test_a_relative_anonymous_volume_counts_from_the_root():
         Config(volumes={"x:/y": {}}), HostConfig(), lambda _: pytest.fail("nobody is asked for"), exists
     )
     assert [mount.destination for mount in found] == ["/x:/y"]
+
+
+def test_volumes_of_a_container_that_does_not_exist_are_no_missing_image():
+    def find(reference):
+        raise NotFound(f"No such container: {reference}")
+
+    with pytest.raises(InvalidArgument, match="No such container: gone"):
+        mounts.collect(Config(), HostConfig(volumes_from=["gone"]), find, exists)

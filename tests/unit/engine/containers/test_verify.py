@@ -52,7 +52,7 @@ WRONG = [
     ({"ulimits": [Ulimit(name="core", soft=2, hard=1)]}, "ulimit soft limit must be less than or equal to hard limit"),
     ({"device_cgroup_rules": ["odd"]}, "invalid device cgroup rule format: 'odd'"),
     ({"devices": [DeviceMapping(cgroup_permissions="q")]}, "invalid device mode: q"),
-    ({"isolation": "odd"}, "invalid isolation 'odd'"),
+    ({"isolation": "odd"}, 'invalid isolation: "odd"'),
 ]
 
 

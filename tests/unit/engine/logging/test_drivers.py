@@ -7,7 +7,7 @@ import pytest
 from sampan.api.docker.containers import LogConfig
 from sampan.containerd.services import LogTarget
 from sampan.engine.logging import drivers
-from sampan.errors import Error, InvalidArgument
+from sampan.errors import InvalidArgument
 
 DEFAULT = LogConfig(type="json-file", config={"max-size": "1m"})
 
@@ -38,7 +38,7 @@ def test_rotation_reaches_the_keeper(wanted, expected):
 @pytest.mark.parametrize(
     ("wanted", "kind", "message"),
     [
-        (LogConfig(type="syslog"), Error, "logger: no log driver named 'syslog' is registered"),
+        (LogConfig(type="odd"), InvalidArgument, 'error looking up logging plugin odd: plugin "odd" not found'),
         (LogConfig(type="json-file", config={"odd": "1"}), InvalidArgument, "unknown log opt 'odd' for json-file log"),
         (LogConfig(type="json-file", config={"max-size": "big"}), InvalidArgument, "invalid size: 'big'"),
         (LogConfig(type="json-file", config={"max-file": "0"}), InvalidArgument, "max-file cannot be less than 1"),
