@@ -36,15 +36,16 @@ def own(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def sleeper() -> tuple[int, int]:
+    # The test runner's own handler (tests/conftest.py ends the peers by it) must not become the sleeper's.
+    runners = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pid, pidfd = process.clone3(0)
     if pid == 0:
         try:
-            # The test runner's own handler (tests/conftest.py ends the peers) is not the sleeper's.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             while True:
                 signal.pause()
         finally:
             os._exit(0)
+    signal.signal(signal.SIGTERM, runners)
     return pid, pidfd
 
 
