@@ -102,9 +102,7 @@ def _check_device(device: str, existing: Sequence[Network]) -> None:
         raise InvalidArgument(f"invalid bridge name: {device}")
     for network in existing:
         if network.device == device:
-            raise Forbidden(
-                f"conflicts with network {network.id} ({network.device}): networks have same bridge name"
-            )
+            raise Forbidden(f"conflicts with network {network.id} ({network.device}): networks have same bridge name")
 
 
 def _check_options(options: Mapping[str, str]) -> None:

@@ -34,9 +34,7 @@ def hosts_text(
         name, address = parse_extra_host(entry)
         if address == _HOST_GATEWAY:
             if not host_gateway:
-                raise InvalidArgument(
-                    f"unable to derive the IP value for host-gateway: {name}:{address}"
-                )
+                raise InvalidArgument(f"unable to derive the IP value for host-gateway: {name}:{address}")
             address = host_gateway
         lines.append(f"{address}\t{name}")
     lines += [f"{address}\t{' '.join(names)}" for address, names in own]

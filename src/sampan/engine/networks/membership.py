@@ -23,9 +23,7 @@ HOST_CONFLICT = "container cannot be disconnected from host network or connected
 SHARED_CONFLICT = (
     "container sharing network namespace with another container or host cannot be connected to any other network"
 )
-NONE_CONFLICT = (
-    "container cannot be connected to multiple networks with one of the networks in private (none) mode"
-)
+NONE_CONFLICT = "container cannot be connected to multiple networks with one of the networks in private (none) mode"
 _DEFAULT_MTU = 1500
 
 
@@ -48,9 +46,7 @@ def normalized(wanted: ContainerNetworking, name_of: Callable[[str], str]) -> Co
     kind, primary = kind_of(wanted.network_mode)
     if kind == "container":
         if wanted.port_bindings:
-            raise InvalidArgument(
-                "conflicting options: port publishing and the container type network mode"
-            )
+            raise InvalidArgument("conflicting options: port publishing and the container type network mode")
         return msgspec.structs.replace(wanted, endpoints={})
     endpoints = {name_of("bridge" if key == "default" else key): asked for key, asked in wanted.endpoints.items()}
     primary = name_of(primary)

@@ -107,9 +107,7 @@ class Networks(Sandboxes):
 
     def create(self, request: documents.NetworkCreateRequest) -> Network:
         """A bridge network with its device and rules. Errors as `creation.new_network`; OSError from the kernel."""
-        network = new_network(
-            request, self._store.networks(), self._devices.occupied_subnets(), self._options.pools
-        )
+        network = new_network(request, self._store.networks(), self._devices.occupied_subnets(), self._options.pools)
         with transaction(self._connection):
             self._store.put_network(network)
         try:

@@ -210,9 +210,7 @@ class Sandboxes:
                 raise
         self._publish_event("connect", joined.id, container=container_id)
 
-    def disconnect(
-        self, network: str, container_id: str, netns_fd: int | None = None, force: bool = False
-    ) -> None:
+    def disconnect(self, network: str, container_id: str, netns_fd: int | None = None, force: bool = False) -> None:
         """End the membership; a running container's link goes, and another gives the way out.
 
         NotFound `network NAME not found`; Error `container ID is not connected to the network NAME`. `force` is
@@ -261,9 +259,7 @@ class Sandboxes:
     def _move_way_out(self, container: ContainerNetworking, sandbox: Sandbox, to: Endpoint | None) -> None:
         """From now on `to` gives the way out, and the container's ports are published for it."""
         publications = self._hold_ports(container, to) if to else []
-        sandbox = msgspec.structs.replace(
-            sandbox, gateway_endpoint=to.id if to else "", publications=publications
-        )
+        sandbox = msgspec.structs.replace(sandbox, gateway_endpoint=to.id if to else "", publications=publications)
         try:
             self._store.put_sandbox(sandbox)
             if self._firewall and to:
@@ -342,9 +338,7 @@ class Sandboxes:
             user_defined=any(endpoint.network_name != "bridge" for endpoint in endpoints),
         )
 
-    def _publish_event(
-        self, action: str, network_id: str, container: str = "", network: Network | None = None
-    ) -> None:
+    def _publish_event(self, action: str, network_id: str, container: str = "", network: Network | None = None) -> None:
         network = network or self._store.network(network_id)
         if not self._events or not network:
             return

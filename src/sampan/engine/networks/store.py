@@ -67,9 +67,7 @@ class NetworkStore:
 
     def find_networks(self, name_or_id: str) -> list[Network]:
         """The one of that name or full id, else all whose id starts with it."""
-        exact = self._all(
-            Network, "select record from networks where name = ? or id = ?", name_or_id, name_or_id
-        )
+        exact = self._all(Network, "select record from networks where name = ? or id = ?", name_or_id, name_or_id)
         if exact or not name_or_id:
             return exact
         return self._all(

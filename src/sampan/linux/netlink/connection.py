@@ -102,9 +102,7 @@ class NetlinkSocket:
                 return replies
         raise InterruptedError(errno.EINTR, f"{message.name}: the objects changed during the dump")
 
-    def _exchange(
-        self, messages: Sequence[Message], acknowledged: int, transaction: bool = False
-    ) -> list[Reply]:
+    def _exchange(self, messages: Sequence[Message], acknowledged: int, transaction: bool = False) -> list[Reply]:
         if not messages:
             return []
         first = self._sequence + 1

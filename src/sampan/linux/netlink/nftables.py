@@ -151,18 +151,14 @@ class Table:
 
     def delete(self) -> Message:
         """With all that it holds. ENOENT when there is none."""
-        return self._message(
-            NFT_MSG_DELTABLE, 0, string(NFTA_TABLE_NAME, self.name), f'DELTABLE "{self.name}"'
-        )
+        return self._message(NFT_MSG_DELTABLE, 0, string(NFTA_TABLE_NAME, self.name), f'DELTABLE "{self.name}"')
 
     def add_chain(self, chain: str) -> Message:
         """A regular chain: only jumps lead into it."""
         body = string(NFTA_CHAIN_TABLE, self.name) + string(NFTA_CHAIN_NAME, chain)
         return self._message(NFT_MSG_NEWCHAIN, NLM_F_CREATE, body, f'NEWCHAIN "{chain}"')
 
-    def add_hook_chain(
-        self, chain: str, kind: str, hook: int, priority: int, policy: int = NF_ACCEPT
-    ) -> Message:
+    def add_hook_chain(self, chain: str, kind: str, hook: int, priority: int, policy: int = NF_ACCEPT) -> Message:
         """A base chain of type `kind` (filter, nat, route) at a hook."""
         body = string(NFTA_CHAIN_TABLE, self.name) + string(NFTA_CHAIN_NAME, chain)
         body += nested(
@@ -180,9 +176,7 @@ class Table:
     def add_rule(self, chain: str, expressions: Sequence[bytes], comment: str = "") -> Message:
         """At the end of the chain. `comment` says who asked for the rule, in `nft list` and in an error."""
         body = string(NFTA_RULE_TABLE, self.name) + string(NFTA_RULE_CHAIN, chain)
-        body += nested(
-            NFTA_RULE_EXPRESSIONS, *[attribute(NFTA_LIST_ELEM | NLA_F_NESTED, each) for each in expressions]
-        )
+        body += nested(NFTA_RULE_EXPRESSIONS, *[attribute(NFTA_LIST_ELEM | NLA_F_NESTED, each) for each in expressions])
         if comment:
             text = comment.encode()[:_COMMENT_LIMIT] + b"\0"
             body += attribute(NFTA_RULE_USERDATA, bytes((NFTNL_UDATA_RULE_COMMENT, len(text))) + text)
@@ -209,9 +203,7 @@ class Table:
             f'NEWSET "{name}"',
         )
 
-    def add_map(
-        self, name: str, identity: int, key_type: int, key_len: int, data_type: int, data_len: int
-    ) -> Message:
+    def add_map(self, name: str, identity: int, key_type: int, key_len: int, data_type: int, data_len: int) -> Message:
         """A set whose elements carry data of another type."""
         body = self._set_body(name, identity, key_type, key_len, NFT_SET_MAP)
         body += be32(NFTA_SET_DATA_TYPE, data_type) + be32(NFTA_SET_DATA_LEN, data_len)

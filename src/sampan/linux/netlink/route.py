@@ -82,9 +82,7 @@ class Link:
 
     __slots__ = ("address", "flags", "index", "kind", "master", "mtu", "name")
 
-    def __init__(
-        self, index: int, name: str, kind: str, flags: int, mtu: int, master: int, address: bytes
-    ) -> None:
+    def __init__(self, index: int, name: str, kind: str, flags: int, mtu: int, master: int, address: bytes) -> None:
         self.index = index
         self.name = name
         self.kind = kind
