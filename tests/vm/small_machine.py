@@ -193,6 +193,7 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
         "ps",
         "env",
         "grep",
+        "unshare",
     ):
         os.symlink("busybox", f"{top}/bin/{applet}")
     _put_modules(top, module_files(modules, LATER_MODULES))
