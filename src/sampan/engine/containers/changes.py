@@ -38,6 +38,7 @@ _OWN = frozenset(
         "/dev/shm",
         "/etc/hostname",
         "/etc/hosts",
+        "/etc/mtab",
         "/etc/resolv.conf",
         "/proc",
         "/sbin/docker-init",
@@ -60,9 +61,16 @@ def _walk(upper: str, lower: list[str], path: str, found: list[tuple[str, int]])
         is_directory = stat.S_ISDIR(status.st_mode)
         if is_directory:
             _walk(upper, lower if below else [], name, found)
-        if name in _OWN and len(found) == before and (not below if is_directory else status.st_size == 0):
+        if name in _OWN and len(found) == before and (not below if is_directory else _is_mark(status, upper + name)):
             continue
         if is_directory and below and len(found) == before and os.listdir(upper + name):
             # It is here only because of such a mount point in it.
             continue
         found.append((name, MODIFIED if below else ADDED))
+
+
+def _is_mark(status: os.stat_result, path: str) -> bool:
+    """An empty file, or the link that /etc/mtab is."""
+    if stat.S_ISLNK(status.st_mode):
+        return os.readlink(path) == "/proc/mounts"
+    return status.st_size == 0

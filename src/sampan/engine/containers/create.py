@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,7 +13,6 @@ from contextlib import ExitStack
 import msgspec
 
 from sampan.api.docker.containers import Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, LogConfig
-from sampan.containerd.services import Mount as Layer
 from sampan.engine.containers import command, copyup, mounts, names, verify
 from sampan.engine.containers import layers as stacks
 from sampan.engine.containers.model import Container, Mount
@@ -45,8 +45,9 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
             record = msgspec.structs.replace(record, mounts=_with_volumes(room, record, request.host_config, made))
             layers = room.core.snapshots.prepare(container_id, image.parent)
             made.callback(room.core.snapshots.remove, container_id)
-            _check_working_directory(record.config.working_dir, layers)
-            _mark(room.core.snapshots.upper(container_id))
+            stack = stacks.directories(layers) or []
+            _check_working_directory(record.config.working_dir, stack)
+            _mark(room.core.snapshots.upper(container_id), stack)
             directory = room.directory(container_id)
             os.makedirs(directory, mode=0o710)
             made.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -60,16 +61,29 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
     return CreateResponse(id=container_id, warnings=_warnings(room, host_config))
 
 
-def _check_working_directory(path: str, mounts: Sequence[Layer]) -> None:
+def _check_working_directory(path: str, stack: Sequence[str]) -> None:
     """Error, as dockerd answers 500, when the image has something else in its place."""
-    stack = stacks.directories(mounts)
     if path and stack and stacks.kind(stack, path) == "file":
         raise Error(f"Cannot mkdir: {path} is not a directory")
 
 
-def _mark(upper: str) -> None:
-    """The empty file by which programs know that they run in a Docker container."""
+def _mark(upper: str, stack: Sequence[str]) -> None:
+    """The empty file by which programs know that they run in a Docker container; /etc/mtab for mount(8) and df(1).
+
+    `stack` are the directories of the image's layers and `upper` itself."""
     os.close(os.open(f"{upper}/.dockerenv", os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o755))
+    if any(os.path.lexists(f"{directory}/etc/mtab") for directory in stack):
+        return
+    etc = next((f"{directory}/etc" for directory in stack if os.path.lexists(f"{directory}/etc")), "")
+    if etc and not stat.S_ISDIR(os.lstat(etc).st_mode):
+        return  # a symlink or worse: what it leads to is not ours to guess
+    os.mkdir(f"{upper}/etc", 0o755)
+    if etc:
+        # The upper directory's owner and mode are what the container sees of both.
+        status = os.lstat(etc)
+        os.chown(f"{upper}/etc", status.st_uid, status.st_gid)
+        os.chmod(f"{upper}/etc", stat.S_IMODE(status.st_mode))
+    os.symlink("/proc/mounts", f"{upper}/etc/mtab")
 
 
 def _record(room: Room, request: CreateRequest, image: ImageRecord, container_id: str, name: str) -> Container:

@@ -59,7 +59,7 @@ def _mount(record: Container, number: int) -> dict[str, Any]:
 
 
 def _file_bytes(top: str) -> int:
-    """Sizes of all that is no directory, an inode with several names once."""
+    """Sizes of the regular files, an inode with several names once."""
     total, seen, pending = 0, set(), [top]
     while pending:
         try:
@@ -70,6 +70,8 @@ def _file_bytes(top: str) -> int:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(entry.path)
+                    continue
+                if not entry.is_file(follow_symlinks=False):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)

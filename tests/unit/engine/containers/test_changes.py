@@ -44,3 +44,13 @@ def test_mount_points_that_every_container_has_are_no_changes(tmp_path):
     assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == []
     (tmp_path / "upper/etc/hosts").write_text("mine")
     assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == [("/etc", MODIFIED), ("/etc/hosts", ADDED)]
+
+
+def test_the_link_to_the_mount_table_is_no_change_unless_it_leads_elsewhere(tmp_path):
+    for path in ("upper/etc", "lower/etc"):
+        os.makedirs(tmp_path / path)
+    os.symlink("/proc/mounts", tmp_path / "upper/etc/mtab")
+    assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == []
+    os.unlink(tmp_path / "upper/etc/mtab")
+    os.symlink("/tmp/mine", tmp_path / "upper/etc/mtab")
+    assert compare(str(tmp_path / "upper"), [str(tmp_path / "lower")]) == [("/etc", MODIFIED), ("/etc/mtab", ADDED)]

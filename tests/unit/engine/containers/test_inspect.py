@@ -17,7 +17,7 @@ def test_the_size_of_a_container_is_that_of_its_files_alone(tmp_path):
         container_id = await bench.make("web")
         upper = bench.core.snapshots.upper(container_id)
         assert inspect.sizes(bench.room, bench.room.store.get("web"))[0] == 0
-        os.makedirs(f"{upper}/etc/mounted")
+        os.makedirs(f"{upper}/etc/mounted", exist_ok=True)
         with open(f"{upper}/etc/file", "w", encoding="utf-8") as file:
             file.write("12345")
         os.link(f"{upper}/etc/file", f"{upper}/etc/again")
@@ -35,3 +35,11 @@ def test_a_container_that_has_ended_shows_no_addresses():
 @pytest.mark.parametrize(("command", "text"), [(["true"], "exec_create: true "), (["a", "b"], "exec_create: a b")])
 def test_the_action_of_an_exec_names_its_command(command, text):
     assert action_text("exec_create", command) == text
+
+
+def test_a_new_container_has_the_mount_table_that_mount_and_df_read(tmp_path):
+    async def work(bench: Bench) -> None:
+        upper = bench.core.snapshots.upper(await bench.make("web"))
+        assert os.readlink(f"{upper}/etc/mtab") == "/proc/mounts"
+
+    run(work, tmp_path)
