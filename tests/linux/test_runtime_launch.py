@@ -80,6 +80,33 @@ def test_a_failure_is_an_event_with_kind_and_text(runtime: Runtime) -> None:
     assert seen == ["failed", "InvalidArgument", text]
 
 
+@pytest.mark.parametrize(
+    ("limit", "how"), [(0, "exited prematurely"), (64 << 20, "was OOM-killed (memory limit too low?)")]
+)
+def test_an_init_that_dies_when_it_is_ready_is_told_in_runcs_words(runtime: Runtime, limit: int, how: str) -> None:
+    """As cgroup v2 does with a limit that init does not fit in: it is killed when all that is left is execve."""
+
+    def limited(spec: dict[str, Any]) -> None:
+        spec["linux"]["resources"]["memory"] = {"limit": limit} if limit else {}
+
+    runtime.write(limited, ["/bin/true"])
+    seen = script(
+        runtime,
+        """
+import signal
+launched = begin()
+events(launched, "ready")
+signal.pidfd_send_signal(launched.pidfd, signal.SIGKILL)
+end(launched)
+try:
+    launched.proceed()
+except BrokenPipeError as error:
+    print(json.dumps(error.strerror))
+""",
+    )
+    assert seen == f"unable to start container process: container init {how}"
+
+
 def test_a_step_never_waits_for_a_hook(runtime: Runtime, tmp_path: Path) -> None:
     """Hooks that only end when we say so: with a step that waited for them, nobody would get to say it."""
     waiting = "cat >/dev/null; while [ ! -e {go} ]; do sleep 0.01; done; echo $(cat {go}) {name} >> {log}"

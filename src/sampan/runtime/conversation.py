@@ -127,9 +127,16 @@ class Launch:
         return handshake.FAILED, "Error", "unable to start container process: container init exited prematurely"
 
     def proceed(self) -> None:
-        """Let init execute the program. Errors: OSError EPIPE when it has ended."""
+        """Let init execute the program. Errors: OSError EPIPE, in runc's words, when it has ended."""
         self.proceeded = True
-        self._send(handshake.PROCEED)
+        try:
+            self._send(handshake.PROCEED)
+        except BrokenPipeError as error:
+            memory = self.state.get("spec", {}).get("linux", {}).get("resources", {}).get("memory", {})
+            # cgroup v2 takes any limit, and kills at once whom it does not hold.
+            how = "was OOM-killed (memory limit too low?)" if memory.get("limit", 0) > 0 else "exited prematurely"
+            text = f"unable to start container process: container init {how}"
+            raise BrokenPipeError(error.errno, text) from None
 
     def close(self) -> None:
         """End the conversation. An init that was not told to proceed ends, and so does a hook that runs."""
