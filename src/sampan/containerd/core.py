@@ -19,7 +19,8 @@ from sampan.containerd.leases import Leases
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.services import Content, Images, Snapshotter, Tasks, Transfer
-from sampan.containerd.snapshots import overlayfs
+from sampan.containerd.snapshots import erofs, overlayfs
+from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.native import NativeSnapshotter
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 from sampan.containerd.transfer import RegistryTransfer
@@ -76,8 +77,8 @@ async def open_core(
 ) -> ContainerCore:
     """The core on directory `root` (made when missing), with `tasks` as its running side.
 
-    `snapshotter` is "overlayfs", "native" or "" (overlayfs where it works). Unavailable when another process has
-    `root` open; InvalidArgument for an unknown snapshotter."""
+    `snapshotter` is "overlayfs", "native", "erofs" or "" (overlayfs where it works). Unavailable when another process
+    has `root` open or erofs was asked for and does not work; InvalidArgument for an unknown snapshotter."""
     os.makedirs(root, mode=0o711, exist_ok=True)
     lock_fd = _lock(root)
     try:
@@ -111,12 +112,16 @@ def _lock(root: str) -> int:
 def _snapshotter(
     metadata: Metadata, directory: str, namespace: str, wanted: str
 ) -> tuple[OverlaySnapshotter | NativeSnapshotter, list[str]]:
-    if wanted not in ("", "overlayfs", "native"):
+    if wanted not in ("", "overlayfs", "native", "erofs"):
         raise errors.InvalidArgument(f'unknown snapshotter "{wanted}"')
     os.makedirs(directory, mode=0o700, exist_ok=True)
     reason = "" if wanted == "native" else overlayfs.probe(directory)
     if wanted == "native" or (wanted == "" and reason):
         degraded = [f"overlayfs: {reason}: layers are copied, sampan/host is not offered"] if reason else []
         return NativeSnapshotter(metadata, f"{directory}/native", namespace), degraded
+    if wanted == "erofs":
+        if reason := reason or erofs.probe(directory):
+            raise errors.Unavailable(f"snapshotter erofs: {reason}")
+        return ErofsSnapshotter(metadata, f"{directory}/erofs", namespace), []
     userxattr = not overlayfs.may_set_trusted()
     return OverlaySnapshotter(metadata, f"{directory}/overlayfs", namespace, userxattr=userxattr), []

@@ -23,6 +23,7 @@ from sampan.containerd.diff.unpack import Unpacked, unpack
 from sampan.containerd.remotes.download import Cut, Pipe, Recorded, download
 from sampan.containerd.remotes.registry import Repository
 from sampan.containerd.services import Progress
+from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.native import NativeSnapshotter
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 from sampan.oci.image import Descriptor
@@ -95,6 +96,8 @@ class Layers:
     def unpack(self, source: Source, root: str) -> Unpacked:
         """In a thread: a layer into directory `root`. InvalidArgument when it is none."""
         snapshots = self.snapshots
+        if isinstance(snapshots, ErofsSnapshotter):
+            return snapshots.unpack(source, root)
         return unpack(source, root, os.path.dirname(root), stacks=snapshots.stacks, userxattr=snapshots.userxattr)
 
     def unpack_stored(self, blob: Descriptor, root: str, moved: Callable[[int], None]) -> Unpacked:

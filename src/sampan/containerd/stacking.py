@@ -11,6 +11,7 @@ from sampan.containerd.diff.unpack import Unpacked
 from sampan.containerd.layers import Layer, LayerJob, Layers
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.services import Image, Usage
+from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.native import NativeSnapshotter
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 
@@ -45,12 +46,15 @@ def finish(
         if one.job is None or one.unpacked is None or _exists(snapshots, one.layer.chain):
             lowers = snapshots.layers(one.layer.chain)
             continue
-        root = snapshots.upper(one.job.key)
-        settle(root, lowers, one.unpacked.applied)
+        if isinstance(snapshots, ErofsSnapshotter):
+            root = snapshots.place(one.job.key, lowers, one.unpacked.applied)
+        else:
+            root = snapshots.upper(one.job.key)
+            settle(root, lowers, one.unpacked.applied)
         lowers = [root, *lowers]
         fresh.append(one)
-    if fresh and fresh[0].job is not None:
-        snapshots.sync(fresh[0].job.key)
+    if fresh:
+        snapshots.sync(*(one.job.key for one in fresh if one.job is not None))
     with metadata.transaction(durable=True):
         for one in fresh:
             assert one.job is not None and one.unpacked is not None

@@ -24,6 +24,7 @@ from sampan.containerd.leasing import Leasing
 from sampan.containerd.namespaces import Namespaces
 from sampan.containerd.services import SnapshotInfo, Snapshotter
 from sampan.containerd.snapshots import overlayfs
+from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.native import NativeSnapshotter
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 
@@ -123,6 +124,10 @@ class StoreTable:
             opened = OverlaySnapshotter(self.metadata, f"{directory}/overlayfs", namespace, userxattr=userxattr)
             snapshotters[opened.name] = opened
             self._close.append(opened.close)
+        elif core.snapshots.name == ErofsSnapshotter.name:
+            indexed = ErofsSnapshotter(self.metadata, f"{directory}/erofs", namespace)
+            snapshotters[indexed.name] = indexed
+            self._close.append(indexed.close)
         if NativeSnapshotter.name not in snapshotters:
             native = NativeSnapshotter(self.metadata, f"{directory}/native", namespace)
             snapshotters[native.name] = native

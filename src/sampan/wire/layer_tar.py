@@ -45,7 +45,9 @@ class TarError(ValueError):
 
 
 class Entry:
-    """One member. `kind` is one of the constants above; `size` in bytes (of the file, holes included); times in ns."""
+    """One member. `kind` is one of the constants above; `size` in bytes (of the file, holes included); times in ns.
+
+    `offset` is where its data begins in the archive, known as soon as the first of it was handed out."""
 
     __slots__ = (
         "atime",
@@ -57,6 +59,7 @@ class Entry:
         "mode",
         "mtime",
         "name",
+        "offset",
         "size",
         "sparse",
         "uid",
@@ -70,6 +73,7 @@ class Entry:
         self.mode = 0
         self.uid = 0
         self.gid = 0
+        self.offset = 0
         self.size = 0
         self.mtime = 0
         self.atime: int | None = None
@@ -86,6 +90,8 @@ class LayerTar:
     """See the module. One reader reads one archive."""
 
     def __init__(self) -> None:
+        self._taken = 0  # bytes of the archive before what is being fed
+        self._fresh: Entry | None = None  # the present member while none of its data was handed out
         self._rest = b""  # the start of a block that is not whole yet
         self._data = 0  # bytes of the present member still to come
         self._skip = 0  # bytes to read over: padding
@@ -116,6 +122,8 @@ class LayerTar:
                 at = self._gather(view, at)
             elif self._data:
                 take = min(self._data, end - at)
+                if self._fresh is not None:
+                    self._fresh.offset, self._fresh = self._taken + at, None
                 self._emit(view[at : at + take], events)
                 at += take
             elif self._skip:
@@ -130,6 +138,7 @@ class LayerTar:
             else:
                 self._header(bytes(view[at : at + BLOCK]), events)
                 at += BLOCK
+        self._taken += at
         return events
 
     def finish(self) -> None:
@@ -261,6 +270,7 @@ class LayerTar:
             if not 0 <= value < 1 << 32:
                 raise TarError("invalid tar header: owner")
         events.append(entry)
+        self._fresh = entry
         self._data = stored
         self._skip = -stored % BLOCK
         if entry.kind != FILE:

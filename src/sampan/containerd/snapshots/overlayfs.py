@@ -127,9 +127,9 @@ class OverlaySnapshotter:
             except OSError:
                 pass  # never mounted, or not empty: it goes with the snapshot
 
-    def sync(self, key: str) -> None:
-        """Bring everything on the snapshot's file system to the disk. syncfs(2)."""
-        row = self._chain.find(key)
+    def sync(self, *keys: str) -> None:
+        """Bring everything on the file system that all snapshots are on to the disk. syncfs(2)."""
+        row = self._chain.find(keys[0])
         fd = os.open(self._fs(row.number, row.host), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syncfs(fd)
@@ -161,6 +161,10 @@ class OverlaySnapshotter:
 
     def _fs(self, number: int, host: bool) -> str:
         return "/" if host else f"{self._directory}/{number}/fs"
+
+    def _may_bind(self, number: int, host: bool) -> bool:
+        """Whether a bind mount can show this snapshot."""
+        return True
 
     def _is_volatile(self, labels: Mapping[str, str]) -> bool:
         return labels.get(VOLATILE_LABEL) == "true"
@@ -198,7 +202,7 @@ class OverlaySnapshotter:
             return [Mount("bind", own, ("rw", "rbind"))]
         if not trees:
             return [Mount("bind", own, ("ro", "rbind"))]
-        if info.kind == "view" and len(trees) == 1:
+        if info.kind == "view" and len(trees) == 1 and self._may_bind(*trees[0]):
             # "bind" and not "rbind": of the host's root no submount is part of the image.
             return [Mount("bind", self._fs(*trees[0]), ("ro", "bind" if trees[0][1] else "rbind"))]
         options = list(self._common)
@@ -207,6 +211,8 @@ class OverlaySnapshotter:
             if volatile:
                 options.append("volatile")
         lowers = [self._fs(*tree) for tree in trees]
+        if info.kind == "view" and len(lowers) == 1:
+            lowers.insert(0, own)  # empty: overlay wants an upper directory or two lower ones
         joined = "lowerdir=" + ":".join(lowers)
         if len(",".join(options)) + 1 + len(joined) < _DATA_LIMIT:
             options.append(joined)
