@@ -20,6 +20,7 @@ from sampan.engine.containers.model import Container, after
 from sampan.engine.containers.room import Room
 from sampan.engine.logging import drivers
 from sampan.engine.networks.records import Plan
+from sampan.engine.volumes import propagation
 from sampan.errors import AlreadyExists, Conflict, Error, InvalidArgument, NotFound
 
 _PASSWD, _GROUP = "/etc/passwd", "/etc/group"
@@ -198,6 +199,7 @@ def _sources(room: Room, record: Container) -> dict[str, str]:
                 raise InvalidArgument(
                     f'invalid mount config for type "bind": bind source path does not exist: {mount.source}'
                 )
+            propagation.check(mount.source, mount.propagation)
     return found
 
 
