@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from sampan.runtime.console import Terminal
     from sampan.runtime.conversation import Launch
+    from sampan.runtime.notify import Notices
 
 _FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
 
@@ -87,8 +88,8 @@ def reap(pidfd: int) -> int:
     return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
 
-def until_exit(launched: Launch, terminal: Terminal | None) -> int:
-    """Tell init to go on, pass signals and terminal input, and return the exit code. Errors: Error of a hook."""
+def until_exit(launched: Launch, terminal: Terminal | None, notices: Notices | None = None) -> int:
+    """Tell init to go on, pass signals, terminal input and notices; the exit code. Errors: Error of a hook."""
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(woken)
     for number in (*_FORWARDED, SIGWINCH):
@@ -101,6 +102,8 @@ def until_exit(launched: Launch, terminal: Terminal | None) -> int:
     if terminal:
         poller.register(terminal.master, select.POLLIN)
         poller.register(0, select.POLLIN)
+    if notices:
+        poller.register(notices.fd, select.POLLIN)
     launched.proceed()
     channel = launched.channel
     while True:
@@ -119,6 +122,9 @@ def until_exit(launched: Launch, terminal: Terminal | None) -> int:
                 if terminal:
                     terminal.close()
                 return code
+            elif notices and fd == notices.fd:
+                if notices.pass_on(0):
+                    poller.unregister(fd)
             elif terminal and fd == terminal.master:
                 if not terminal.output():
                     poller.unregister(fd)

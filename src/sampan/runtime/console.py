@@ -14,15 +14,22 @@ _CHUNK = 65536
 
 def send_master(path: str, name: str, master: int) -> None:
     """Send the pty's master with its name to the socket `path` (--console-socket) and close it. Errors: Error."""
+    try:
+        send_descriptor(path, name, master)
+    finally:
+        os.close(master)
+
+
+def send_descriptor(path: str, name: str, fd: int) -> None:
+    """Send `fd` with `name` as the data to the stream socket `path`. Errors: Error."""
     channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:
         channel.connect(path)
-        sockets.send_with_fds(channel, name.encode(), (master,))
+        sockets.send_with_fds(channel, name.encode(), (fd,))
     except OSError as error:
         raise Error(f"dial unix {path}: connect: {words(error)}") from None
     finally:
         channel.close()
-        os.close(master)
 
 
 class Terminal:

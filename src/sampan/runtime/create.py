@@ -9,11 +9,14 @@ from sampan.oci import spec as oci_spec
 from sampan.runtime import document, state
 from sampan.runtime.host import host_facts
 from sampan.runtime.launch import launch
+from sampan.runtime.plan import rootfs_path
+from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci.spec import Spec
     from sampan.runtime.conversation import Launch
+    from sampan.runtime.notify import Notices
 
 
 def load_spec(bundle: str) -> Spec:
@@ -42,7 +45,8 @@ def write_pid_file(path: str, pid: int) -> None:
 def passed_fds(count: int) -> list[int]:
     """The descriptors that --preserve-fds and LISTEN_FDS name. Errors: InvalidArgument for one that is not open."""
     total = count
-    if os.environ.get("LISTEN_FDS", "").isdigit():
+    # A variable that was only inherited speaks of somebody else's descriptors: LISTEN_PID names whom it is for.
+    if os.environ.get("LISTEN_FDS", "").isdigit() and os.environ.get("LISTEN_PID") == str(os.getpid()):
         total += int(os.environ["LISTEN_FDS"])
     for fd in range(3, 3 + total):
         try:
@@ -65,6 +69,7 @@ def run(
     preserve_fds: int = 0,
     no_pivot: bool = False,
     no_new_keyring: bool = False,
+    pidfd_socket: str = "",
 ) -> int:
     """Create a container and, unless `create_only`, start it; return its exit code, 0 when it is left to itself.
 
@@ -72,6 +77,7 @@ def run(
     """
     state.check_id(container_id)
     spec = load_spec(bundle)
+    _check_rootfs(spec, bundle)
     detached = create_only or detach
     terminal = bool(spec.get("process", {}).get("terminal"))
     _check_terminal(terminal, detached, console_socket)
@@ -80,6 +86,7 @@ def run(
     host = host_facts()
     folder = state.reserve(root, container_id)
     try:
+        notices = _offer_notices(spec, folder, create_only)
         fifo = _make_fifo(folder) if create_only else -1
         launched = launch(
             spec, container_id=container_id, bundle=bundle, root=root, host=host, terminal=terminal,
@@ -89,7 +96,7 @@ def run(
         state.remove(root, container_id)
         raise
     try:
-        return _attend(launched, root, detached, create_only, keep, console_socket, pid_file)
+        return _attend(launched, root, detached, create_only, keep, console_socket, pid_file, pidfd_socket, notices)
     except BaseException:
         from sampan.runtime import delete
 
@@ -99,7 +106,15 @@ def run(
 
 
 def _attend(
-    launched: Launch, root: str, detached: bool, create_only: bool, keep: bool, console_socket: str, pid_file: str
+    launched: Launch,
+    root: str,
+    detached: bool,
+    create_only: bool,
+    keep: bool,
+    console_socket: str,
+    pid_file: str,
+    pidfd_socket: str,
+    notices: Notices | None,
 ) -> int:
     # Only now, while init is at work on the other processor: these cost 2 ms to import.
     from sampan.runtime import attend, delete
@@ -108,17 +123,44 @@ def _attend(
     state.save(root, launched.state)
     if pid_file:
         write_pid_file(pid_file, launched.pid)
+    if pidfd_socket:
+        from sampan.runtime import console
+
+        console.send_descriptor(pidfd_socket, "standard", launched.pidfd)
     if create_only:
         return 0
     if detached:
         launched.proceed()
         if launched.hooks.get("poststart"):
             attend.until_running(launched)
+        if notices:
+            notices.wait(launched.pid, launched.pidfd)
         return 0
-    code = attend.until_exit(launched, own_terminal)
+    code = attend.until_exit(launched, own_terminal, notices)
     if not keep:
         delete.clean_up(root, launched.state)
     return code
+
+
+def _offer_notices(spec: Spec, folder: str, create_only: bool) -> Notices | None:
+    """Where a supervisor listens (NOTIFY_SOCKET), the container's way to it; `start` listens for what was created."""
+    target = os.environ.get("NOTIFY_SOCKET", "")
+    if not target:
+        return None
+    from sampan.runtime import notify
+
+    notify.offer(spec, folder)
+    return None if create_only else notify.Notices(folder, target)
+
+
+def _check_rootfs(spec: Spec, bundle: str) -> None:
+    path = rootfs_path(spec, bundle)
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise NotFound(f"invalid rootfs: stat {path}: {words(error)}") from None
+    if os.path.realpath(path) != path:
+        raise InvalidArgument("invalid rootfs: not an absolute path, or a symlink")
 
 
 def _check_terminal(terminal: bool, detached: bool, console_socket: str) -> None:

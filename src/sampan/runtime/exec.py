@@ -101,6 +101,7 @@ def run_exec(
     pid_file: str = "",
     preserve_fds: int = 0,
     cgroup_below: str = "",
+    pidfd_socket: str = "",
 ) -> int:
     """Make the process and return its exit code; with `detach` 0 once it runs. Errors: sampan.errors."""
     terminal = bool(process.get("terminal"))
@@ -116,6 +117,10 @@ def run_exec(
         own_terminal = attend.until_ready(launched, console_socket)
         if pid_file:
             write_pid_file(pid_file, launched.pid)
+        if pidfd_socket:
+            from sampan.runtime import console
+
+            console.send_descriptor(pidfd_socket, "setns", launched.pidfd)
         if detach:
             launched.proceed()
             return 0

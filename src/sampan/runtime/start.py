@@ -14,6 +14,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sampan.runtime.notify import Notices
+
 
 def start(root: str, found: dict[str, Any]) -> None:
     """Errors: Conflict with runc's texts; StepFailed when a poststart hook fails (the container is killed then)."""
@@ -22,7 +24,9 @@ def start(root: str, found: dict[str, Any]) -> None:
         raise Conflict("cannot start a container that has stopped")
     if now != "created":
         raise Conflict("cannot start an already running container")
-    path = f"{state.directory(root, found['id'])}/{state.FIFO}"
+    folder = state.directory(root, found["id"])
+    path = f"{folder}/{state.FIFO}"
+    notices = _notices(folder)
     try:
         fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -43,3 +47,21 @@ def start(root: str, found: dict[str, Any]) -> None:
         except StepFailed:
             kill_and_wait(found)
             raise
+    if notices:
+        from sampan.linux import process
+
+        try:
+            pidfd = process.pidfd_open(found["init_process_pid"])
+        except ProcessLookupError:
+            return  # it has ended and been reaped already
+        notices.wait(found["init_process_pid"], pidfd)
+
+
+def _notices(folder: str) -> Notices | None:
+    """Our end of the container's way to a supervisor, where it was made with one and we have one."""
+    target = os.environ.get("NOTIFY_SOCKET", "")
+    if not target or not os.path.isdir(f"{folder}/notify"):
+        return None
+    from sampan.runtime import notify
+
+    return notify.Notices(folder, target)

@@ -130,7 +130,12 @@ def remove(root: str, container_id: str) -> None:
     path = directory(root, container_id)
     try:
         for name in os.listdir(path):
-            os.unlink(f"{path}/{name}")
+            try:
+                os.unlink(f"{path}/{name}")
+            except IsADirectoryError:
+                for inner in os.listdir(f"{path}/{name}"):
+                    os.unlink(f"{path}/{name}/{inner}")
+                os.rmdir(f"{path}/{name}")
         os.rmdir(path)
     except FileNotFoundError:
         pass

@@ -23,6 +23,8 @@ BUNDLE = [
     Flag("bundle, b", STRING, "path to the root of the bundle directory, defaults to the current directory"),
     Flag("console-socket", STRING, "path to an AF_UNIX socket which will receive a file descriptor referencing the "
          "master end of the console's pseudoterminal"),
+    Flag("pidfd-socket", STRING, "path to an AF_UNIX socket which will receive a file descriptor referencing the "
+         "init process"),
     Flag("pid-file", STRING, "specify the file to write the process id to"),
     Flag("no-pivot", BOOL, "do not use pivot root to jail process inside rootfs"),
     Flag("no-new-keyring", BOOL, "do not create a new session keyring for the container"),
@@ -69,7 +71,7 @@ def _run_or_create(name: str, values: dict[str, Any], rest: list[str], options: 
             rest[0], bundle, options.root, create_only=name == "create", detach=values.get("detach", False),
             keep=values.get("keep", False), console_socket=_absolute(values["console-socket"]),
             pid_file=_absolute(values["pid-file"]), preserve_fds=values["preserve-fds"], no_pivot=values["no-pivot"],
-            no_new_keyring=values["no-new-keyring"],
+            no_new_keyring=values["no-new-keyring"], pidfd_socket=_absolute(values["pidfd-socket"]),
         )  # fmt: skip
     except errors.Error as error:
         raise type(error)(f"runc {name} failed: {error}") from None
@@ -132,6 +134,7 @@ def _exec(values: dict[str, Any], rest: list[str], options: Options) -> int:
         return exec.run_exec(
             options.root, found, process, detach=values["detach"], console_socket=_absolute(values["console-socket"]),
             pid_file=_absolute(values["pid-file"]), preserve_fds=values["preserve-fds"], cgroup_below=values["cgroup"],
+            pidfd_socket=_absolute(values["pidfd-socket"]),
         )  # fmt: skip
     except (errors.Error, OSError) as error:
         # 255, so that a caller can tell our failure from most exit codes of the process.
@@ -224,6 +227,8 @@ _FORMAT = Flag("format, f", STRING, "select one of: table or json", "table")
 EXEC = [
     Flag("console-socket", STRING, "path to an AF_UNIX socket which will receive a file descriptor referencing the "
          "master end of the console's pseudoterminal"),
+    Flag("pidfd-socket", STRING, "path to an AF_UNIX socket which will receive a file descriptor referencing the "
+         "exec process"),
     Flag("cwd", STRING, "current working directory in the container"),
     Flag("env, e", LIST, "set environment variables"),
     Flag("tty, t", BOOL, "allocate a pseudo-TTY"),
