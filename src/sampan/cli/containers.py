@@ -266,7 +266,7 @@ def logs(context: Context, words: list[str]) -> int:
 def top(context: Context, words: list[str]) -> int:
     o = context.parse((), words, least=1)
     answer = context.api().get(f"/containers/{o.args[0]}/top", ps_args=" ".join(o.args[1:]))
-    sys.stdout.write(columns([answer["Titles"], *answer["Processes"]]))
+    sys.stdout.write(columns([answer["Titles"], *answer["Processes"]], least=20))
     return 0
 
 

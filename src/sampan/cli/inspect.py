@@ -35,7 +35,7 @@ def _find(api: Api, name: str, kinds: Sequence[str], size: bool) -> Any:
         except ApiError as err:
             if err.status != 404 or len(kinds) == 1:
                 raise
-    raise ApiError(404, f"no such object: {name}")
+    raise ApiError(404, f"No such object: {name}")
 
 
 def _inspect(context: Context, words: list[str], kinds: Sequence[str]) -> int:

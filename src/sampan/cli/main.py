@@ -79,8 +79,12 @@ GLOBAL_FLAGS = (
     Flag("version v", "bool", "Print version information and quit"),
     Flag("help h", "bool", "Print usage"),
 )
-# run, create and exec report their own failures, and a bad flag of theirs, as 125: the container's codes are below.
-_USAGE_CODE = {"run": 125, "create": 125, "exec": 125}
+_FLAG_CODE = 125
+"""Of every command whose flags are wrong, and of a `run` that failed: a container's own codes are below."""
+
+
+class CountError(UsageError):
+    """Too few or too many words: exit code 1, as docker's."""
 
 
 class Context:
@@ -116,7 +120,7 @@ class Context:
             exact = least == most
             words_of = "argument" if least == 1 else "arguments"
             need = f"{'' if exact else 'at least '}{least} {words_of}" if count < least or exact else "fewer arguments"
-            raise UsageError(f"'sampan {self.name}' requires {need}")
+            raise CountError(f"'sampan {self.name}' requires {need}")
         return options
 
 
@@ -164,7 +168,7 @@ def _dispatch(words: list[str]) -> int:
     host = options["host"] or default_host()
     given = bool(options["host"] or os.environ.get("SAMPAN_HOST") or os.environ.get("DOCKER_HOST"))
     module, function, _, _ = COMMANDS[name]
-    code = 125 if name in _USAGE_CODE else 1
+    code = _FLAG_CODE if name == "run" else 1
     try:
         command = getattr(__import__(f"sampan.cli.{module}", fromlist=[function]), function)
         return int(command(Context(host, given, name), rest) or 0)
@@ -174,10 +178,12 @@ def _dispatch(words: list[str]) -> int:
             f"Run 'sampan {name} --help' for more information",
             file=sys.stderr,
         )
-        return code
+        return 1 if isinstance(err, CountError) else _FLAG_CODE
     except ApiError as err:
-        prefix = "sampan: " if name in _USAGE_CODE else ""
-        print(f"{prefix}Error response from daemon: {err}", file=sys.stderr)
+        text = f"Error response from daemon: {err}"
+        if name == "run":
+            text = f"sampan: {text}\n\nRun 'sampan run --help' for more information"
+        print(text, file=sys.stderr)
         return code
     except NoEngine as err:
         print(f"sampan: {err}", file=sys.stderr)

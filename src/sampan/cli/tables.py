@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def columns(rows: Sequence[Sequence[str]], gap: int = 3) -> str:
-    """Text in columns as Go's tabwriter aligns it: the last column is not padded."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+def columns(rows: Sequence[Sequence[str]], gap: int = 3, least: int = 10) -> str:
+    """Text in columns as docker's tabwriter aligns it, at least ten wide with the gap: the last is not padded."""
+    widths = [max(*(len(row[i]) for row in rows), least - gap) for i in range(len(rows[0]))]
     return "".join(
         "".join(f"{cell:<{width + gap}}" for cell, width in zip(row[:-1], widths, strict=False)) + row[-1] + "\n"
         for row in rows

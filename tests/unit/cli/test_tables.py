@@ -11,8 +11,10 @@ ROWS = [{"ID": "abc", "Name": "a-long-name"}, {"ID": "de", "Name": "x"}]
 HEADERS = {"ID": "CONTAINER ID", "Name": "NAMES"}
 
 
-def test_columns_are_as_wide_as_their_widest_cell_and_three_spaces() -> None:
-    assert columns([["A", "B", "C"], ["long", "b", "c"]]) == "A      B   C\nlong   b   c\n"
+def test_columns_are_as_wide_as_their_widest_cell_and_three_spaces_and_ten_at_least() -> None:
+    assert columns([["A", "B", "C"], ["rather-long", "b", "c"]]) == (
+        "A             B         C\nrather-long   b         c\n"
+    )
 
 
 @pytest.mark.parametrize(
