@@ -197,6 +197,7 @@ def _archives(room: Room) -> list[web.RouteDef]:
         source, path = archive.source_of(room, name_of(request)), path_of(request)
         header = await asyncio.to_thread(archive.stat_header, source, path)
         response = web.StreamResponse(headers={_STAT: header, "Content-Type": _TAR})
+        room.publish(room.store.get(name_of(request)), "archive-path")
         return await _tar(request, response, lambda target: archive.get(source, path, target))
 
     async def put_archive(request: web.Request) -> web.Response:
@@ -207,11 +208,13 @@ def _archives(room: Room) -> list[web.RouteDef]:
             no_overwrite = flag(request, "noOverwriteDirNonDir")
             source = archive.source_of(room, name_of(request))
             await asyncio.to_thread(archive.put, source, path_of(request), spool, no_overwrite=no_overwrite)
+        room.publish(room.store.get(name_of(request)), "extract-to-dir")
         return empty(200)
 
     async def export(request: web.Request) -> web.StreamResponse:
         source = archive.source_of(room, name_of(request))
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+        room.publish(room.store.get(name_of(request)), "export")
         return await _tar(request, response, lambda target: archive.export(source, target))
 
     return [
