@@ -446,6 +446,15 @@ class TestSettling:
         with pytest.raises(errors.InvalidArgument):
             bottom.settle(upper, [bottom.root], unpacked)
 
+    def test_a_directory_passed_through_does_not_hide_what_an_opaque_one_below_it_brought(self, bottom):
+        bottom.unpack(directory("d"), file("d/hidden"))
+        middle, upper = bottom.another("middle"), bottom.another("upper")
+        bottom.unpack(directory("d", mode=0o700), file("d/.wh..wh..opq"), file("d/shown"), root=middle)
+        unpacked = bottom.unpack(file("d/new"), root=upper)
+        bottom.settle(upper, [middle, bottom.root], unpacked)
+        assert stat.S_IMODE((upper / "d").stat().st_mode) == 0o700
+        assert not opaque(upper / "d")
+
     def test_overlayfs_shows_the_stack_as_the_image_means_it(self, bottom):
         bottom.unpack(directory("d"), file("d/gone"), file("d/kept", b"1"), directory("o"), file("o/hidden"))
         upper = bottom.another("upper")

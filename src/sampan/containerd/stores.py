@@ -119,15 +119,17 @@ class StoreTable:
         is_engines = namespace == core.namespace
         if is_engines:
             snapshotters[core.snapshots.name] = core.snapshots  # type: ignore[assignment]
-        elif core.snapshots.name == overlayfs.OverlaySnapshotter.name:
-            userxattr = not overlayfs.may_set_trusted()
-            opened = OverlaySnapshotter(self.metadata, f"{directory}/overlayfs", namespace, userxattr=userxattr)
-            snapshotters[opened.name] = opened
-            self._close.append(opened.close)
         elif core.snapshots.name == ErofsSnapshotter.name:
             indexed = ErofsSnapshotter(self.metadata, f"{directory}/erofs", namespace)
             snapshotters[indexed.name] = indexed
             self._close.append(indexed.close)
+        # Where the engine has erofs, clients still get what they ask for by default.
+        overlays = core.snapshots.name in (OverlaySnapshotter.name, ErofsSnapshotter.name)
+        if overlays and OverlaySnapshotter.name not in snapshotters:
+            userxattr = not overlayfs.may_set_trusted()
+            opened = OverlaySnapshotter(self.metadata, f"{directory}/overlayfs", namespace, userxattr=userxattr)
+            snapshotters[opened.name] = opened
+            self._close.append(opened.close)
         if NativeSnapshotter.name not in snapshotters:
             native = NativeSnapshotter(self.metadata, f"{directory}/native", namespace)
             snapshotters[native.name] = native

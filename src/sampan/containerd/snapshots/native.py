@@ -10,6 +10,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 
 from sampan import errors
+from sampan.containerd.diff.names import is_forged_xattr
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.services import Mount, SnapshotInfo, Usage
 from sampan.containerd.snapshots.chain import Chain
@@ -181,5 +182,7 @@ def copy_attributes(source: str, target: str, status: os.stat_result) -> None:
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(target, stat.S_IMODE(status.st_mode))
     for name in os.listxattr(source, follow_symlinks=False):
+        if is_forged_xattr(name):
+            continue  # what overlay notes about one layer's directory is not true of another's
         os.setxattr(target, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
