@@ -21,6 +21,7 @@ from sampan.engine.settings import Settings
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from sampan.containerd.core import ContainerCore
     from sampan.containerd.remotes.hosts import RegistrySettings
     from sampan.engine.containers.room import Room
     from sampan.engine.events import EventLog
@@ -106,6 +107,12 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         opened.callback(networks.close)
         engine = _assemble(settings, connection, core, degraded, events, networks)
         await reconcile(engine.containers)
+        if settings.containerd_address:
+            # Imported only where it is wanted: gRPC costs the start of every other sampand a quarter of a second.
+            from sampan.containerd.grpc.serving import serve_grpc
+
+            api = await serve_grpc(core, settings.containerd_address, state=settings.state)
+            opened.push_async_callback(api.close)
         opened.push_async_callback(_leave, engine.containers, settings)
         yield engine
 
@@ -180,7 +187,7 @@ async def _leave(room: Room, settings: Settings) -> None:
     await room.live.settle()
 
 
-async def _open_core(settings: Settings, opened: AsyncExitStack) -> tuple[Core, tuple[str, ...]]:
+async def _open_core(settings: Settings, opened: AsyncExitStack) -> tuple[ContainerCore, tuple[str, ...]]:
     """Tasks first: the core is handed them, and outlives them at the end."""
     from sampan.containerd.core import open_core
     from sampan.containerd.tasks import KeeperTasks

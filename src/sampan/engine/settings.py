@@ -59,6 +59,7 @@ class Settings:
     log_opts: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
     storage_driver: str = ""
+    containerd_address: str = ""
     live_restore: bool = True
     shutdown_timeout: int = 15
     log_level: str = "info"
@@ -107,6 +108,7 @@ _OPTIONS = (
     _Option("log_driver", "log-driver", ("--log-driver",), "text", "default driver of container logs"),
     _Option("log_opts", "log-opts", ("--log-opt",), "map", "default log options"),
     _Option("labels", "labels", ("--label",), "list", "key=value of this daemon"),
+    _Option("containerd_address", "containerd-address", ("--containerd-address",), "path", "serve containerd's API"),
     _Option("storage_driver", "storage-driver", ("-s", "--storage-driver"), "text", "snapshotter"),
     _Option("live_restore", "live-restore", ("--live-restore",), "bool", "leave containers running (default)"),
     _Option("shutdown_timeout", "shutdown-timeout", ("--shutdown-timeout",), "int", "seconds to stop containers"),

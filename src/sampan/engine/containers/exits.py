@@ -21,6 +21,8 @@ from sampan.errors import Error
 
 def on_exit(room: Room, exit: TaskExit) -> None:
     """The callback for `tasks.on_exit`."""
+    if is_api_clients(exit.container_id):
+        return
     if exit.exec_id:
         exec_exited(room, exit)
         return
@@ -31,6 +33,11 @@ def on_exit(room: Room, exit: TaskExit) -> None:
         live.exited.set()
         return
     container_exited(room, exit)
+
+
+def is_api_clients(task_id: str) -> bool:
+    """Whether a task was made through containerd's API: those are named NAMESPACE--ID, and are not the engine's."""
+    return "--" in task_id
 
 
 def exec_exited(room: Room, exit: TaskExit) -> None:

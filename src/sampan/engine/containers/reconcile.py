@@ -99,8 +99,7 @@ async def _kill(room: Room, container_id: str) -> None:
 async def _remove_orphans(room: Room, tasks: Mapping[str, TaskState]) -> None:
     """Remains of a create or a removal that was cut in half: everything named by an id that has no record."""
     for container_id, task in tasks.items():
-        # Two hyphens: a task of a client of the containerd API, which is none of the engine's.
-        if room.store.find(container_id) is not None or "--" in container_id:
+        if room.store.find(container_id) is not None or exits.is_api_clients(container_id):
             continue
         if _is_live(task) or task.status == "created":
             await _kill(room, container_id)

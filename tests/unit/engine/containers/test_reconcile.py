@@ -9,6 +9,7 @@ import pytest
 from tests.unit.engine.containers.rooms import Bench
 
 from sampan.api.docker.containers import RestartPolicy
+from sampan.containerd.services import TaskIO
 from sampan.engine.containers import start, stop
 from sampan.engine.containers.reconcile import reconcile
 
@@ -135,3 +136,19 @@ def test_policies_at_the_engines_beginning_for_what_the_user_stopped(tmp_path, p
         assert bench.room.store.get("web").status == ("restarting" if runs else "exited")
 
     again(tmp_path, first, then)
+
+
+def test_tasks_of_clients_of_the_containerd_api_are_none_of_the_engines(tmp_path):
+    theirs = "k8s.io--pod"
+
+    async def first(bench):
+        await bench.tasks.create(theirs, bundle=str(tmp_path), rootfs=[], io=TaskIO(terminal=False, stdin=False))
+        await bench.tasks.start(theirs)
+
+    async def then(bench):
+        assert (theirs, "") in bench.tasks.processes
+        bench.tasks.finish(theirs, 3)
+        await bench.room.live.settle()
+
+    bench = again(tmp_path, first, then)
+    assert bench.tasks.exits[theirs].status == 3
