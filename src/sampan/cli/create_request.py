@@ -92,7 +92,10 @@ FLAGS = (
     Flag("workdir w", help="Working directory inside the container"),
 )
 # Compiled only when a port is published: it costs as much as the rest of this module.
-_PORT = r"^(?:(?:\[(?P<ip6>[^\]]+)\]|(?P<ip>\d+(?:\.\d+){3})):)?(?:(?P<host>\d*(?:-\d+)?):)?(?P<cont>\d+(?:-\d+)?)(?:/(?P<proto>\w+))?$"
+_PORT = (
+    r"^(?:(?:\[(?P<ip6>[^\]]+)\]|(?P<ip>\d+(?:\.\d+){3})):)?"
+    r"(?:(?P<host>\d*(?:-\d+)?):)?(?P<cont>\d+(?:-\d+)?)(?:/(?P<proto>\w+))?$"
+)
 
 
 def environment(options: Options) -> list[str]:
