@@ -88,7 +88,7 @@ async def _pull(reference: str, root: str, snapshotter: str) -> None:
         await asyncio.sleep(0.005)
     removal = time.perf_counter() - began
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(json.dumps({"wall": wall, "cpu": cpu, "again": again, "removal": removal, "rss": after.ru_maxrss}))
+    print(json.dumps({"wall": wall, "cpu": cpu, "again": again, "removal": removal}))
     await core.close()
 
 
