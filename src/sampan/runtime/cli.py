@@ -6,7 +6,7 @@ Source: runc 1.1 to 1.5, `runc --help` and main.go.
 from __future__ import annotations
 
 from sampan import errors
-from sampan.runtime.flags import BOOL, STRING, Flag, parse
+from sampan.runtime.flags import BOOL, FALSE, STRING, TRUE, Flag, parse
 from sampan.runtime.report import Options, fatal, leave, out
 from sampan.runtime.verbs import VERBS
 
@@ -47,6 +47,10 @@ def main(arguments: list[str]) -> NoReturn:
             raise errors.InvalidArgument("invalid log-format: " + options.log_format)
         if options.root == "/":
             raise errors.InvalidArgument("Option --root argument should not be set to '/'")
+        if values["rootless"] not in ("", "auto"):
+            if values["rootless"] not in (*TRUE, *FALSE):
+                raise errors.InvalidArgument(f'strconv.ParseBool: parsing "{values["rootless"]}": invalid syntax')
+            options.rootless = values["rootless"] in TRUE
         if values["systemd-cgroup"]:
             raise errors.Unimplemented("systemd cgroup flag passed, but systemd support is not available")
         code = _verb(rest[0], rest[1:], options)

@@ -70,6 +70,7 @@ def run(
     no_pivot: bool = False,
     no_new_keyring: bool = False,
     pidfd_socket: str = "",
+    rootless: bool | None = None,
 ) -> int:
     """Create a container and, unless `create_only`, start it; return its exit code, 0 when it is left to itself.
 
@@ -84,6 +85,8 @@ def run(
     keep_fds = passed_fds(preserve_fds)
     _announce_listeners(spec, keep_fds, preserve_fds)
     host = host_facts()
+    if rootless is not None:
+        host.rootless = rootless
     folder = state.reserve(root, container_id)
     try:
         notices = _offer_notices(spec, folder, create_only)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 BOOL, STRING, INT, LIST = "bool", "string", "int", "list"
 
-_TRUE = ("1", "t", "T", "TRUE", "true", "True")
-_FALSE = ("0", "f", "F", "FALSE", "false", "False")
+TRUE = ("1", "t", "T", "TRUE", "true", "True")
+FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 class Flag:
@@ -79,9 +79,9 @@ def _set(values: dict[str, Any], flag: Flag, name: str, text: str) -> None:
     if flag.kind == LIST:
         values[key] = [*values[key], text]
     elif flag.kind == BOOL:
-        if text not in _TRUE and text not in _FALSE:
+        if text not in TRUE and text not in FALSE:
             raise InvalidArgument(f'invalid boolean value "{text}" for -{name}: parse error')
-        values[key] = text in _TRUE
+        values[key] = text in TRUE
     elif flag.kind == INT:
         try:
             values[key] = int(text, 0)

@@ -20,7 +20,8 @@ class HostFacts:
     """
 
     __slots__ = (
-        "apparmor", "bounding", "cgroup_mode", "euid", "hierarchies", "last_cap", "machine", "own_cgroups", "selinux",
+        "apparmor", "bounding", "cgroup_mode", "euid", "hierarchies", "last_cap", "machine", "own_cgroups", "rootless",
+        "selinux",
     )  # fmt: skip
 
     def __init__(
@@ -33,6 +34,7 @@ class HostFacts:
         apparmor: bool = False,
         selinux: bool = False,
         euid: int = 0,
+        rootless: bool = False,
     ) -> None:
         self.hierarchies = hierarchies
         self.cgroup_mode = cgroupfs.mode(hierarchies)
@@ -43,6 +45,20 @@ class HostFacts:
         self.apparmor = apparmor
         self.selinux = selinux
         self.euid = euid
+        self.rootless = rootless
+        """Whether cgroups may be done without when they cannot be written: no root, or root of a user namespace."""
+
+
+def in_user_namespace() -> bool:
+    """Whether we are in another user namespace than the first. Source: user_namespaces(7)."""
+    try:
+        fd = os.open("/proc/self/uid_map", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False  # a kernel without them
+    try:
+        return os.read(fd, 4096).split() != [b"0", b"0", b"4294967295"]
+    finally:
+        os.close(fd)
 
 
 def host_facts() -> HostFacts:
@@ -60,4 +76,5 @@ def host_facts() -> HostFacts:
         apparmor=lsm.apparmor_enabled(),
         selinux=lsm.selinux_enabled(),
         euid=os.geteuid(),
+        rootless=os.geteuid() != 0 or in_user_namespace(),
     )

@@ -50,11 +50,30 @@ def namespace(uids: list[Mapping], gids: list[Mapping]) -> int:
         os.close(pidfd)
 
 
+def _own_id_alone(name: str, mappings: list[Mapping]) -> bool:
+    """Whether it is the one map that the kernel takes from somebody without privileges: of his own id."""
+    own = os.geteuid() if name == "uid_map" else os.getegid()
+    return len(mappings) == 1 and mappings[0][1:] == (own, 1)
+
+
+def _by_helper(name: str, pid: int, mappings: list[Mapping]) -> None:
+    """Have newuidmap or newgidmap do it, which know by /etc/subuid whose ids they are. Errors: Error."""
+    helper = "newuidmap" if name == "uid_map" else "newgidmap"
+    arguments = [str(number) for mapping in mappings for number in mapping]
+    try:
+        child = os.posix_spawnp(helper, [helper, str(pid), *arguments], os.environ)
+    except OSError as error:
+        raise Error(f"unable to start container process: failed to write {name}: {helper}: {words(error)}") from None
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code:
+        raise Error(f"unable to start container process: {helper} failed with exit status {code}")
+
+
 def write(pid: int, uids: list[Mapping], gids: list[Mapping]) -> None:
     """Map the ids of the namespace that process `pid` is the first of. Errors: Error with runc's text."""
     proc = procfs.open_proc()
     try:
-        if os.geteuid() != 0:
+        if os.geteuid() != 0 and _own_id_alone("gid_map", gids):
             # The kernel lets one who has no privilege map groups only where setgroups is denied for good.
             try:
                 procfs.write_file(proc, f"{pid}/setgroups", "deny")
@@ -62,6 +81,9 @@ def write(pid: int, uids: list[Mapping], gids: list[Mapping]) -> None:
                 if error.errno != errno.ENOENT:
                     raise
         for name, mappings in (("uid_map", uids), ("gid_map", gids)):
+            if os.geteuid() != 0 and not _own_id_alone(name, mappings):
+                _by_helper(name, pid, mappings)
+                continue
             try:
                 procfs.write_file(proc, f"{pid}/{name}", lines(mappings))
             except OSError as error:

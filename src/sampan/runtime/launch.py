@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Error
+from sampan.errors import Error, InvalidArgument
 from sampan.linux import abi, process, procfs
 from sampan.oci import spec as oci_spec
 from sampan.runtime import cgroup, document, handshake, init, profile, sources, state
@@ -67,6 +67,10 @@ def launch(
     if terminal is None:
         terminal = bool(spec["process"].get("terminal"))
     paths = cgroup.paths(host, linux.get("cgroupsPath", ""), container_id)
+    if host.rootless:
+        paths = cgroup.writable(paths)
+    if host.euid and not any(one["type"] == "user" for one in linux.get("namespaces", [])):
+        raise InvalidArgument("rootless container requires user namespaces")
     program, flags = profile.program_of(linux.get("seccomp"), root)
     size = console_size or _console_size(spec["process"])
     wishes = Wishes(container_id, bundle, rootfs_mounts, paths, terminal, size, program, flags, len(keep_fds),
@@ -168,7 +172,10 @@ def _above(fd: int, lowest: int) -> int:
 
 def _fork(flags: int, unified: int | None, situation: Situation, spec: Spec) -> tuple[int, int]:
     """clone3, with this process's children meanwhile born into the pid and time namespaces to join."""
-    process.set_dumpable(False)  # inherited: nobody in a joined namespace may trace init (CVE-2016-9962)
+    if not os.geteuid():
+        # Inherited: nobody in a joined namespace may trace init (CVE-2016-9962). Without root we ourselves could not
+        # write the id maps of such a process; init then does it when they are written.
+        process.set_dumpable(False)
     back: list[tuple[int, int]] = []
     offsets = spec.get("linux", {}).get("timeOffsets")
     new_time = any(n["type"] == "time" and not n.get("path") for n in spec.get("linux", {}).get("namespaces", []))
@@ -260,6 +267,8 @@ def _set_oom_score(pid: int, score: int) -> None:
     try:
         procfs.set_oom_score_adj(proc, pid, score)
     except OSError as error:
+        if os.geteuid() and isinstance(error, PermissionError):
+            return  # as runc: a rootless caller may not lower it
         raise Error(f"unable to start container process: write /proc/{pid}/oom_score_adj: {words(error)}") from None
     finally:
         os.close(proc)
@@ -324,12 +333,19 @@ def _clone_beside(
         held += situation.cgroups
         if unified is not None:
             held.append(unified)
+        situation.in_user_namespace = os.geteuid() != 0 and "user" in kinds
         for kind in ("pid", "time"):
-            if kind in kinds:
+            if kind in kinds and not situation.in_user_namespace:
                 situation.namespaces[kind] = procfs.open_namespace(container["init_process_pid"], kind)
                 held.append(situation.namespaces[kind])
         keep = [theirs.fileno(), *(fd for fd in held if fd != unified)]
-        pid, pidfd = _fork(0, unified, situation, {})
+        if situation.in_user_namespace:
+            from sampan.runtime import rootless
+
+            flags = (abi.NAMESPACES[kind][0] for kind in ("pid", "time") if kind in kinds)
+            pid, pidfd = rootless.fork(situation.container_pidfd, sum(flags))
+        else:
+            pid, pidfd = _fork(0, unified, situation, {})
         if pid == 0:
             _become(plan, perform, situation, keep, list(keep_fds))
     except BaseException:

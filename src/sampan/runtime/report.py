@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 class Options:
     """The global flags: `root` is absolute."""
 
-    __slots__ = ("debug", "log", "log_format", "root")
+    __slots__ = ("debug", "log", "log_format", "root", "rootless")
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.debug = values["debug"]
         self.log = values["log"]
+        self.rootless: bool | None = None
+        """Whether errors of cgroups are passed over; None is for what the caller's privileges say."""
         self.log_format = values["log-format"]
         self.root = os.path.abspath(values["root"]) if values["root"] else default_root()
 
@@ -24,9 +26,15 @@ class Options:
 def default_root() -> str:
     """/run/runc's place of ours, or below XDG_RUNTIME_DIR for a user without privileges."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.geteuid() != 0 and runtime:
+    if runtime and (os.geteuid() != 0 or (os.environ.get("USER", "root") != "root" and _mapped_root())):
         return f"{runtime}/sampan-runc"
     return "/run/sampan-runc"
+
+
+def _mapped_root() -> bool:
+    from sampan.runtime.host import in_user_namespace
+
+    return in_user_namespace()
 
 
 def leave(code: int, text: str = "") -> NoReturn:

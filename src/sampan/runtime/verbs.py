@@ -72,6 +72,7 @@ def _run_or_create(name: str, values: dict[str, Any], rest: list[str], options: 
             keep=values.get("keep", False), console_socket=_absolute(values["console-socket"]),
             pid_file=_absolute(values["pid-file"]), preserve_fds=values["preserve-fds"], no_pivot=values["no-pivot"],
             no_new_keyring=values["no-new-keyring"], pidfd_socket=_absolute(values["pidfd-socket"]),
+            rootless=options.rootless,
         )  # fmt: skip
     except errors.Error as error:
         raise type(error)(f"runc {name} failed: {error}") from None

@@ -45,6 +45,17 @@ def paths(host: HostFacts, cgroups_path: str, container_id: str) -> Paths:
     return found
 
 
+def writable(found: Paths) -> Paths:
+    """`found`, or {} when this process may not make one of them: a rootless container then has none of its own."""
+    for directory in dict.fromkeys(found.values()):
+        place = directory
+        while not os.path.exists(place):
+            place = os.path.dirname(place)
+        if not os.access(place, os.W_OK):
+            return {}
+    return found
+
+
 def create(found: Paths) -> None:
     """Make the cgroups. Errors: OSError; Conflict when one is there already and has processes in it or is frozen."""
     made: Paths = {}

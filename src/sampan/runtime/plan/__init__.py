@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from sampan.oci.spec import Hook, Linux, Process, Spec
+    from sampan.oci.spec import Hook, Linux, Mount, Process, Spec
     from sampan.runtime.host import HostFacts
 
 READY = "ready"
@@ -273,6 +273,11 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
 def _cgroup_mount(entry: Any, cause: str, host: HostFacts, wishes: Wishes, own_namespace: bool) -> list[Step]:
     options = parse_options(entry.get("options", []))
     destination = clean(entry["destination"])
+    if host.rootless and not wishes.cgroup_paths:
+        # No cgroup of its own to be shown: the host's, which it cannot write.
+        shown: Mount = {"destination": entry["destination"], "type": "bind", "source": "/sys/fs/cgroup",
+                        "options": ["rbind", "rro"]}  # fmt: skip
+        return plan_mount(shown, cause, "/")
     if host.cgroup_mode == "unified":
         source = wishes.cgroup_paths.get("", "")
         return [

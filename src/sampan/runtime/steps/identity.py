@@ -135,7 +135,13 @@ def user(init: Situation, uid: int, gid: int, umask: int, groups: list[int], cwd
     there = _enter(init, cwd, retry=True)
     os.umask(umask)
     try:
-        credentials.set_ids(uid, gid, groups, keep_capabilities=True)
+        try:
+            credentials.set_ids(uid, gid, groups, keep_capabilities=True)
+        except PermissionError:
+            if groups:
+                raise
+            # A user namespace made without privileges denies setgroups, and so has no groups to leave either.
+            credentials.set_ids(uid, gid, None, keep_capabilities=True)
     except OSError as error:
         raise StepFailed(f"setup user: {words(error)}") from None
     if not there:

@@ -40,6 +40,7 @@ def await_id_maps(init: Situation) -> None:
     word, _, _ = handshake.receive(init.channel)
     if word != handshake.MAPPED:
         raise StepFailed(f"unexpected message {word!r} instead of {handshake.MAPPED!r}")
+    process.set_dumpable(False)  # nobody in a namespace that is joined later may trace us (CVE-2016-9962)
 
 
 def become_namespace_root(init: Situation) -> None:
@@ -68,6 +69,8 @@ def join_container(init: Situation, namespaces: list[str]) -> None:
     flags = 0
     for kind in namespaces:
         flags |= abi.NAMESPACES[kind][0]
+    if init.in_user_namespace:
+        flags &= ~abi.CLONE_NEWUSER
     if flags:
         try:
             process.setns(init.container_pidfd, flags)

@@ -163,6 +163,11 @@ def _new_mount(type: str, source: str, data: list[tuple[str, str | None]], attri
     try:
         return mount.new_mount(type, options, attributes)
     except OSError as error:
+        if type == "sysfs" and error.errno == errno.EPERM:
+            # A user namespace that owns no network namespace, or sees mounts over the host's, is shown the host's.
+            made = mount.open_tree(_AT, "/sys", _CLONE | abi.AT_RECURSIVE)
+            mount.mount_setattr(made, "", abi.AT_RECURSIVE, attributes | abi.MOUNT_ATTR_RDONLY)
+            return made
         # A few file systems refuse "source", as they have none.
         if error.errno != errno.EINVAL or "source" not in str(error):
             raise

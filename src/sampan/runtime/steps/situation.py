@@ -22,13 +22,13 @@ class Situation:
 
     `root` is an O_PATH fd of the container's root, `proc` a private procfs of its pid namespace. `cgroups` are the
     opened `tasks` files, `namespaces` the opened namespaces to join. `fifo` is what init waits at when its parent has
-    gone. `sources` are what is to be bound, by destination, where only the parent could open it. `state` is the JSON
-    text that hooks read.
+    gone. `in_user_namespace` says that the container's has been joined already. `sources` are what is to be bound, by
+    destination, where only the parent could open it. `state` is the JSON text that hooks read.
     """
 
     __slots__ = (
-        "argv0", "cgroups", "channel", "container_pidfd", "cwd", "env", "fifo", "hooks", "namespaces", "null", "path",
-        "preserve", "proc", "root", "root_path", "sources", "state", "stdio",
+        "argv0", "cgroups", "channel", "container_pidfd", "cwd", "env", "fifo", "hooks", "in_user_namespace",
+        "namespaces", "null", "path", "preserve", "proc", "root", "root_path", "sources", "state", "stdio",
     )  # fmt: skip
 
     def __init__(self, channel: socket) -> None:
@@ -37,6 +37,7 @@ class Situation:
         self.cgroups: list[int] = []
         self.namespaces: dict[str, int] = {}
         self.container_pidfd = -1
+        self.in_user_namespace = False
         self.fifo = -1
         self.root = -1
         self.root_path = ""

@@ -1,0 +1,125 @@
+"""A whole life of a container without root: Debian's runc first, where it can."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.linux.runtimes import REPOSITORY, make_rootfs
+from tests.peers.waiting import eventually
+
+pytestmark = [pytest.mark.root, pytest.mark.needs("busybox", "setpriv")]
+
+UID = 1000
+_CODE = f"import sys; sys.path.insert(0, {REPOSITORY + '/src'!r}); from sampan.runtime.__main__ import main; main()"
+
+
+def python() -> str:
+    """An interpreter that somebody else may run, too: ours may be below root's home."""
+    for path in (os.path.realpath(sys.executable), "/usr/bin/python3"):
+        done = subprocess.run(
+            ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", path, "-I", "-S", "-c",
+             f"import sys; assert sys.version_info >= (3, 11); open({__file__!r})"],
+            capture_output=True,
+        )  # fmt: skip
+        if done.returncode == 0:
+            return path
+    pytest.skip("no interpreter that another user may run, or the sources are not readable for others")
+
+
+class Rootless:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.command = ["runc"] if name == "runc" else [python(), "-I", "-S", "-c", _CODE]
+        self.scratch = tempfile.mkdtemp(prefix="sampan-rootless-")
+        self.bundle = f"{self.scratch}/bundle"
+        os.mkdir(f"{self.scratch}/run")
+        os.mkdir(self.bundle)
+        os.chmod(self.scratch, 0o755)
+        make_rootfs(f"{self.bundle}/rootfs")
+        for top, directories, files in os.walk(self.scratch):
+            for one in (".", *directories, *files):
+                os.chown(f"{top}/{one}", UID, UID, follow_symlinks=False)
+        assert self("spec", "--rootless").returncode == 0
+
+    def __call__(self, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        with open(f"{self.scratch}/out", "w+") as out:
+            done = subprocess.run(
+                ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", *self.command, *words],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=self.bundle, timeout=30, text=True,
+                env={"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": f"{self.scratch}/run", **environment},
+            )  # fmt: skip
+            out.seek(0)
+            done.stdout = out.read()
+        return done
+
+    def write(self, *args: str, **linux: Any) -> None:
+        with open(f"{self.bundle}/config.json") as file:
+            spec = json.load(file)
+        spec["process"]["terminal"] = False
+        spec["process"]["args"] = list(args)
+        spec["linux"].update(linux)
+        with open(f"{self.bundle}/config.json", "w") as file:
+            json.dump(spec, file)
+
+
+@pytest.fixture(params=[pytest.param("runc", marks=pytest.mark.needs("runc")), "sampan-runc"])
+def runtime(request: pytest.FixtureRequest) -> Iterator[Rootless]:
+    made = Rootless(request.param)
+    yield made
+    made("delete", "-f", "one")
+    shutil.rmtree(made.scratch)
+
+
+def test_without_root_a_user_is_root_in_his_container_alone(runtime: Rootless) -> None:
+    runtime.write("/bin/sh", "-c", "id -u; cat /proc/self/uid_map; hostname; touch /home/x 2>/dev/null || echo ro")
+    done = runtime("run", "one")
+    lines = done.stdout.split("\n")
+    assert (done.returncode, lines[0], lines[1].split(), lines[3]) == (0, "0", ["0", str(UID), "1"], "ro"), done.stdout
+    assert os.listdir(f"{runtime.scratch}/run/{'runc' if runtime.name == 'runc' else 'sampan-runc'}") in (
+        [], [".seccomp"],
+    )  # fmt: skip
+
+
+def test_without_root_a_container_is_created_started_entered_and_killed(runtime: Rootless) -> None:
+    runtime.write("/bin/sleep", "100")
+    assert runtime("create", "one").returncode == 0
+    assert json.loads(runtime("state", "one").stdout)["status"] == "created"
+    assert runtime("start", "one").returncode == 0
+    entered = runtime("exec", "one", "/bin/sh", "-c", "id -u; echo $$; cat /proc/1/comm; hostname")
+    first, pid, comm, _ = entered.stdout.split("\n")[:4]
+    assert (entered.returncode, first, comm) == (0, "0", "sleep"), entered.stdout
+    assert 1 < int(pid) < 100, "in the container's own pid namespace"
+    assert runtime("exec", "one", "/bin/sh", "-c", "exit 42").returncode == 42
+    assert runtime("kill", "one", "KILL").returncode == 0
+    eventually(lambda: json.loads(runtime("state", "one").stdout)["status"] == "stopped")
+    assert runtime("delete", "one").returncode == 0
+    assert "container does not exist" in runtime("state", "one").stdout
+
+
+def test_without_root_there_must_be_a_user_namespace(runtime: Rootless) -> None:
+    kinds = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]
+    runtime.write("/bin/true", namespaces=kinds, uidMappings=[], gidMappings=[])
+    done = runtime("run", "one")
+    assert done.returncode == 1
+    assert "rootless container requires user namespaces" in done.stdout
+
+
+def test_without_root_a_limit_that_cannot_be_held_is_refused(runtime: Rootless) -> None:
+    runtime.write("/bin/true", resources={"memory": {"limit": 50_000_000}})
+    done = runtime("run", "one")
+    assert (done.returncode, "cgroup" in done.stdout) == (1, True), done.stdout
+
+
+def test_the_rootless_flag_is_a_truth_or_auto(runtime: Rootless) -> None:
+    runtime.write("/bin/true")
+    for word in ("true", "auto"):
+        assert runtime("--rootless", word, "run", "one").returncode == 0
+    assert "invalid syntax" in runtime("--rootless", "perhaps", "run", "one").stdout
