@@ -148,6 +148,34 @@ end(launched)
     assert (tmp_path / "log").read_text() == "released createRuntime\nreleased poststart\n"
 
 
+def test_a_clean_up_need_not_wait_for_the_poststop_hooks(runtime: Runtime, tmp_path: Path) -> None:
+    def hook(text: str) -> dict[str, Any]:
+        return {"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/usr/bin:/bin"]}
+
+    def hooks(spec: dict[str, Any]) -> None:
+        waiting = f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; exit 1"
+        spec["hooks"] = {"poststop": [hook(waiting), hook(f"cat > {tmp_path}/told; touch {tmp_path}/done")]}
+
+    runtime.write(hooks, ["/bin/true"])
+    status = script(
+        runtime,
+        f"""
+launched = begin()
+events(launched, "ready")
+launched.proceed()
+events(launched, "running")
+os.waitid(os.P_PIDFD, launched.pidfd, os.WEXITED)
+delete.clean_up(root, launched.state, wait=False)
+assert not os.path.exists({str(tmp_path / "done")!r})
+open({str(tmp_path / "go")!r}, "w").close()
+os.wait()
+assert os.path.exists({str(tmp_path / "done")!r}), "a hook that fails does not stop the next"
+print(json.dumps(json.load(open({str(tmp_path / "told")!r}))["status"]))
+""",
+    )
+    assert status == "stopped"
+
+
 def test_a_conversation_that_is_closed_ends_the_hook_that_runs(runtime: Runtime, tmp_path: Path) -> None:
     mark = tmp_path / "pid"
 

@@ -336,7 +336,8 @@ def test_spec_writes_an_example_that_runs(name: str, tmp_path: Path) -> None:
 def test_features_is_the_document_of_the_spec(ours: Runtime) -> None:
     features = json.loads(ours("features", check=True).stdout)
     assert features["ociVersionMax"] == "1.2.0"
-    assert "rro" in features["mountOptions"]
+    assert {"rro", "ridmap"} <= set(features["mountOptions"])
+    assert features["linux"]["mountExtensions"]["idmap"]["enabled"] is True
     assert "SCMP_ARCH_X86_64" in features["linux"]["seccomp"]["archs"]
 
 

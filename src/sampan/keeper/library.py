@@ -110,7 +110,7 @@ class Library:
     def delete(self, root: str, container_id: str, found: dict[str, Any] | None) -> None:
         """Remove what is left of a container whose init has been reaped."""
         if found:
-            delete.clean_up(root, found)
+            delete.clean_up(root, found, wait=False)
         else:
             state.remove(root, container_id)
 

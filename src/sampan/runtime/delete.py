@@ -46,23 +46,31 @@ def delete(root: str, container_id: str, force: bool = False) -> None:
     clean_up(root, found)
 
 
-def clean_up(root: str, found: dict[str, Any]) -> None:
-    """Kill what remains in its cgroups, remove them and the state directory, run the poststop hooks."""
+def clean_up(root: str, found: dict[str, Any], wait: bool = True) -> None:
+    """Kill what remains in its cgroups, remove them and the state directory, run the poststop hooks.
+
+    Without `wait` those run on in a process that becomes one more child for the caller to reap.
+    """
     paths = found["cgroup_paths"]
     if not state.alive(found) and cgroup.exists(paths) and cgroup.pids(paths):
         cgroup.kill(paths, abi.SIGKILL)
     cgroup.remove(paths)
     state.remove(root, found["id"])
-    run_poststop(found)
+    run_poststop(found, wait)
 
 
-def run_poststop(found: dict[str, Any]) -> None:
+def run_poststop(found: dict[str, Any], wait: bool = True) -> None:
     """Run the poststop hooks. A hook that fails stops nobody: config.md says to warn and go on."""
     wanted = found["spec"].get("hooks", {}).get("poststop", [])
     if wanted:
         from sampan.runtime import hooks
 
         text = document.text_of(state.oci_state(found, "stopped"))
+        if not wait:
+            from sampan.runtime import hook_runner
+
+            hook_runner.leave([("poststop", index, hook) for index, hook in enumerate(wanted)], text)
+            return
         for index, hook in enumerate(wanted):
             try:
                 hooks.run(hook, "poststop", index, text, {})

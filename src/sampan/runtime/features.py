@@ -13,8 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_OTHER_OPTIONS = ("async", "bind", "defaults", "dirsync", "lazytime", "mand", "nolazytime", "nomand", "rbind", "sync",
-                  "tmpcopyup")  # fmt: skip
+_OTHER_OPTIONS = ("async", "bind", "defaults", "dirsync", "idmap", "lazytime", "mand", "nolazytime", "nomand", "rbind",
+                  "ridmap", "sync", "tmpcopyup")  # fmt: skip
 
 
 def version_text() -> str:
@@ -51,7 +51,9 @@ def document(host: HostFacts) -> dict[str, Any]:
             "apparmor": {"enabled": host.apparmor},
             "selinux": {"enabled": host.selinux},
             "intelRdt": {"enabled": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "memoryPolicy": {"modes": sorted(abi.MPOL_MODES), "flags": sorted(abi.MPOL_FLAGS)},
+            "mountExtensions": {"idmap": {"enabled": True}},
+            "netDevices": {"enabled": True},
         },
         "annotations": {
             "io.github.seccomp.libseccomp.version": "none",

@@ -24,6 +24,14 @@ _WALL = 0x40000000  # wait(2): children of any exit signal
 _DONE = b"\0"
 
 
+def leave(work: Work, state: str) -> None:
+    """Run hooks whose outcome changes nothing, in a process that the caller's reaping of unknown children ends."""
+    pid, pidfd = process.clone3(0)
+    if pid == 0:
+        _run(work, state, -1)
+    os.close(pidfd)
+
+
 class HookRunner:
     """Runs `work`, (list's name, index, hook) each, with the state JSON `state` on their standard input."""
 
@@ -76,12 +84,14 @@ def _run(work: Work, state: str, telling: int) -> NoReturn:
         # The parent's other descriptors: as long as we held them, whoever reads from one would see no end.
         fds.close_all_except([0, 1, 2, telling])
         word = _DONE
-        try:
-            for name, index, hook in work:
+        for name, index, hook in work:
+            try:
                 hooks.run(hook, name, index, state, {})
-        except StepFailed as failure:
-            word = str(failure).encode("utf-8", "surrogateescape")
-        view = memoryview(word)
+            except StepFailed as failure:
+                word = str(failure).encode("utf-8", "surrogateescape")
+                if telling >= 0:
+                    break
+        view = memoryview(word if telling >= 0 else b"")
         while view:
             view = view[os.write(telling, view) :]
     finally:

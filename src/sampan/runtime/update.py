@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sampan.errors import Conflict, Error, InvalidArgument
+from sampan.errors import Conflict, Error, InvalidArgument, Unimplemented
 from sampan.oci import spec as oci_spec
 from sampan.runtime import cgroup, state
 
@@ -67,6 +67,10 @@ def parse_size(text: str, flag: str) -> int:
 
 def resources_of(values: dict[str, Any]) -> Resources:
     """The resources that update's flags name. Errors: InvalidArgument."""
+    if values.get("l3-cache-schema"):
+        raise Unimplemented("Intel RDT/CAT: l3 cache schema is not enabled")
+    if values.get("mem-bw-schema"):
+        raise Unimplemented("Intel RDT/MBA: memory bandwidth schema is not enabled")
     found: dict[str, Any] = {"memory": {}, "cpu": {}, "pids": {}, "blockIO": {}}
     for flag, group, key in _NUMBERS:
         if values.get(f"{flag}!"):

@@ -266,6 +266,8 @@ UPDATE = [
             ("memory-reservation", "Memory reservation or soft_limit (in bytes)"),
             ("memory-swap", "Total memory usage (memory + swap); set '-1' to enable unlimited swap"),
             ("pids-limit", "Maximum number of pids allowed in the container"),
+            ("l3-cache-schema", "The string of Intel RDT/CAT L3 cache schema"),
+            ("mem-bw-schema", "The string of Intel RDT/MBA memory bandwidth schema"),
         )
     ),
 ]

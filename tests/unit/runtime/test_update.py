@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.errors import InvalidArgument
+from sampan.errors import InvalidArgument, Unimplemented
 from sampan.runtime.update import merged, parse_duration, parse_size, resources_of
 
 
@@ -40,6 +40,12 @@ def test_only_given_flags_become_resources() -> None:
     assert resources_of(values) == {"memory": {"limit": 64 << 20}, "pids": {"limit": 5}}
     with pytest.raises(InvalidArgument):
         resources_of({"pids-limit": "many", "pids-limit!": True})
+
+
+@pytest.mark.parametrize("flag", ["l3-cache-schema", "mem-bw-schema"])
+def test_what_only_resctrl_could_hold_is_refused(flag: str) -> None:
+    with pytest.raises(Unimplemented, match="is not enabled"):
+        resources_of({flag: "x", f"{flag}!": True})
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("5s", 5.0), ("100ms", 0.1), ("1m", 60.0), ("0.5h", 1800.0)])
