@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sampan.cli.create_request import environment
-from sampan.cli.flags import Flag, UsageError
+from sampan.cli.flags import Flag, Refusal
 from sampan.cli.terminal import RawMode, Session, follow_window
 
 TYPE_CHECKING = False
@@ -30,7 +30,7 @@ def exec_(context: Context, words: list[str]) -> int:
     detach, tty = options["detach"], options["tty"]
     stdin = options["interactive"] and not detach
     if tty and stdin and not os.isatty(0):
-        raise UsageError("the input device is not a TTY")
+        raise Refusal("the input device is not a TTY")
     api = context.api()
     body = {
         "AttachStdin": stdin,

@@ -15,6 +15,10 @@ class UsageError(Exception):
     """The words do not fit the command; the text is pflag's."""
 
 
+class Refusal(Exception):
+    """The words are right and the thing cannot be done from here (no terminal, a stopped container)."""
+
+
 class Flag:
     """`names` without dashes ("env", "e"); the first is the key in the result."""
 

@@ -7,7 +7,7 @@ import sys
 
 from sampan import VERSION
 from sampan.cli.connection import Api, ApiError, NoEngine, default_host
-from sampan.cli.flags import Flag, UsageError, parse, usage_lines
+from sampan.cli.flags import Flag, Refusal, UsageError, parse, usage_lines
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -179,6 +179,9 @@ def _dispatch(words: list[str]) -> int:
             file=sys.stderr,
         )
         return 1 if isinstance(err, CountError) else _FLAG_CODE
+    except Refusal as err:
+        print(err, file=sys.stderr)
+        return 1
     except ApiError as err:
         text = f"Error response from daemon: {err}"
         if name == "run":

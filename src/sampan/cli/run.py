@@ -7,7 +7,7 @@ import sys
 
 from sampan.cli.connection import Api, ApiError
 from sampan.cli.create_request import FLAGS, request_of
-from sampan.cli.flags import Flag, Options, UsageError
+from sampan.cli.flags import Flag, Options, Refusal, UsageError
 from sampan.cli.terminal import RawMode, Session, follow_window, proxy_signals, stop_proxying
 
 TYPE_CHECKING = False
@@ -118,7 +118,7 @@ def run(context: Context, words: list[str]) -> int:
     attached = not options["detach"]
     tty, stdin = options["tty"], options["interactive"]
     if attached and tty and stdin and not os.isatty(0):
-        raise UsageError("the input device is not a TTY")
+        raise Refusal("the input device is not a TTY")
     api, identity = _make(context, options, attached)
     if not attached:
         return _start_detached(api, identity)
@@ -179,13 +179,13 @@ def attach(context: Context, words: list[str]) -> int:
     api, name = context.api(), options.args[0]
     document = api.get(f"/containers/{name}/json")
     if not document["State"]["Running"]:
-        raise UsageError("You cannot attach to a stopped container, start it first")
+        raise Refusal("You cannot attach to a stopped container, start it first")
     if document["State"]["Paused"]:
-        raise UsageError("You cannot attach to a paused container, unpause it first")
+        raise Refusal("You cannot attach to a paused container, unpause it first")
     tty = document["Config"]["Tty"]
     stdin = document["Config"]["OpenStdin"] and not options["no-stdin"]
     if tty and stdin and not os.isatty(0):
-        raise UsageError("the input device is not a TTY")
+        raise Refusal("the input device is not a TTY")
     waiting = api.request("POST", f"/containers/{name}/wait")
     stream = _attach_stream(api, name, options["detach-keys"], stdin=stdin)
     if options["sig-proxy"] and not tty:
@@ -208,7 +208,7 @@ def start(context: Context, words: list[str]) -> int:
 
         return each(options.args, lambda name: api.call("POST", f"/containers/{name}/start"))
     if len(options.args) > 1:
-        raise UsageError("you cannot start and attach multiple containers at once")
+        raise Refusal("you cannot start and attach multiple containers at once")
     name = options.args[0]
     document = api.get(f"/containers/{name}/json")
     tty = document["Config"]["Tty"]
