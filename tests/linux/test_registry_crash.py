@@ -26,8 +26,8 @@ import asyncio, sys
 from sampan.containerd.core import open_core
 from sampan.containerd.services import Credentials
 
-async def main(root, reference):
-    core = await open_core(root, tasks=None)
+async def main(root, reference, snapshotter):
+    core = await open_core(root, tasks=None, snapshotter=snapshotter)
     print("open", flush=True)
     await core.transfer.pull(reference, platform=None, credentials=Credentials(),
                              progress=lambda step: print(step.status, flush=True))
@@ -40,7 +40,8 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-def test_no_moment_of_death_leaves_half_a_state(tmp_path):
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "erofs"])
+def test_no_moment_of_death_leaves_half_a_state(tmp_path, snapshotter):
     """The process dies at a random line of its progress; then every row has its file and every file its row."""
     chance = random.Random(7)
     layers = [made.layer(made.tar([made.Entry(f"f{i}-{j}", content=os.urandom(2000)) for j in range(40)]))
@@ -53,9 +54,9 @@ def test_no_moment_of_death_leaves_half_a_state(tmp_path):
         async with registry.serving():
             registry.add("x", one)
             for _ in range(ROUNDS):
-                await asyncio.to_thread(pull_and_die, root, f"{registry.host}/x", chance.randrange(26))
+                await asyncio.to_thread(pull_and_die, root, f"{registry.host}/x", snapshotter, chance.randrange(26))
             puller = Puller(tmp_path)
-            async with puller.open():
+            async with puller.open(snapshotter):
                 assert_whole(root, puller)
                 await puller.pull(f"{registry.host}/x")
                 assert_whole(root, puller)
@@ -65,9 +66,10 @@ def test_no_moment_of_death_leaves_half_a_state(tmp_path):
     asyncio.run(asyncio.wait_for(body(), 120))
 
 
-def pull_and_die(root: Path, reference: str, lines: int) -> None:
+def pull_and_die(root: Path, reference: str, snapshotter: str, lines: int) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(root), reference], stdout=subprocess.PIPE,
+    argv = [sys.executable, "-c", PROGRAM, str(root), reference, snapshotter]
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, env=environment)  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
@@ -100,8 +102,9 @@ def assert_whole(root: Path, puller: Puller) -> None:
         database.close()
     assert set(os.listdir(root / "content/blobs/sha256")) == blobs
     assert set(os.listdir(root / "content/ingest")) <= ingests
-    eventually(lambda: os.listdir(root / "snapshots/overlayfs/trash") == [])
-    assert set(os.listdir(root / "snapshots/overlayfs")) - {"trash"} == numbers
+    snapshots = root / "snapshots" / puller.core.snapshots.name
+    eventually(lambda: os.listdir(snapshots / "trash") == [])
+    assert set(os.listdir(snapshots)) - {"trash"} == numbers
     assert (active, leases) == ((0,), (0,))
     for info in puller.core.content.walk():
         assert len(puller.core.content.read(info.digest)) == info.size
