@@ -139,7 +139,8 @@ def test_each_step_fits_the_function_that_performs_it(hierarchies: list[Hierarch
 
 
 def test_every_function_is_used_by_some_plan() -> None:
-    mounts = [*SPEC["mounts"], {"destination": "/sys/fs/cgroup", "type": "cgroup"}]
+    copied = {"destination": "/etc", "type": "tmpfs", "options": ["tmpcopyup"]}
+    mounts = [*SPEC["mounts"], copied, {"destination": "/sys/fs/cgroup", "type": "cgroup"}]
     plans = [
         planned(
             {**EVERYTHING, "mounts": mounts}, hierarchies, terminal=True, seccomp=b"x", rootfs_mounts=[{"type": "t"}]

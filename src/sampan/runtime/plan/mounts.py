@@ -156,8 +156,9 @@ def plan_mount(mount: Mount, cause: str, bundle: str, late_read_only: bool = Tru
         data.append(("context", label))
     return [
         Step(
-            "mount", cause, type=kind, source=mount.get("source") or kind, destination=destination, data=data,
-            attributes=attributes, propagation=options.propagation, copy_up=options.copy_up,
+            "mount_with_copy" if options.copy_up else "mount", cause,
+            type=kind, source=mount.get("source") or kind, destination=destination, data=data,
+            attributes=attributes, propagation=options.propagation,
         )
     ]  # fmt: skip
 

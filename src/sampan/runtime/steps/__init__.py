@@ -72,6 +72,7 @@ RARE = {
     "apparmor": "labels",
     "console": "terminal",
     "hook": "hooking",
+    "mount_with_copy": "copying",
     "selinux": "labels",
     "start_hooks": "hooking",
 }

@@ -17,6 +17,7 @@ from sampan.runtime.steps.situation import StepFailed, detailed, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from sampan.runtime.steps.situation import Situation
@@ -140,8 +141,9 @@ def mount_file_system(
     data: list[tuple[str, str | None]],
     attributes: int,
     propagation: list[tuple[int, bool]],
-    copy_up: bool,
+    copy: Callable[[int, int], None] | None = None,
 ) -> None:
+    """`copy` is given the directory and the new file system, if there was a directory."""
     try:
         target, existed = _directory(init, destination, type if type in ("proc", "sysfs") else "")
         _refuse_proc(target, source, destination)
@@ -149,8 +151,8 @@ def mount_file_system(
             # A tmpfs over an image's directory keeps that directory's mode unless the options say otherwise.
             data = [("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"), *data]
         made = _new_mount(type, source, data, attributes)
-        if copy_up and existed:
-            _copy_up(target, made)
+        if copy and existed:
+            copy(target, made)
         _attach(made, target, propagation)
         os.close(made)
         os.close(target)
@@ -172,48 +174,6 @@ def _new_mount(type: str, source: str, data: list[tuple[str, str | None]], attri
         if error.errno != errno.EINVAL or "source" not in str(error):
             raise
         return mount.new_mount(type, data, attributes)
-
-
-def _copy_up(origin: int, made: int) -> None:
-    """Copy the tree below the directory `origin` into the new file system, as option "tmpcopyup" asks."""
-    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=origin)
-    writable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=made)
-    try:
-        _copy_tree(readable, writable)
-    finally:
-        os.close(readable)
-        os.close(writable)
-
-
-def _copy_tree(origin: int, copy: int) -> None:
-    for name in os.listdir(origin):
-        found = os.stat(name, dir_fd=origin, follow_symlinks=False)
-        mode = stat.S_IMODE(found.st_mode)
-        if stat.S_ISLNK(found.st_mode):
-            os.symlink(os.readlink(name, dir_fd=origin), name, dir_fd=copy)
-        elif stat.S_ISDIR(found.st_mode):
-            os.mkdir(name, 0o700, dir_fd=copy)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            below, above = os.open(name, flags, dir_fd=origin), os.open(name, flags, dir_fd=copy)
-            try:
-                _copy_tree(below, above)
-                os.chmod(above, mode)
-            finally:
-                os.close(below)
-                os.close(above)
-        elif stat.S_ISREG(found.st_mode):
-            below = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=origin)
-            above = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=copy)
-            try:
-                while os.sendfile(above, below, None, 1 << 24):
-                    pass
-                os.fchmod(above, mode)
-            finally:
-                os.close(below)
-                os.close(above)
-        else:
-            os.mknod(name, found.st_mode, found.st_rdev, dir_fd=copy)
-        os.chown(name, found.st_uid, found.st_gid, dir_fd=copy, follow_symlinks=False)
 
 
 def bind(
