@@ -32,9 +32,12 @@ DEBIAN_RUNC = "1.1.5+ds1"
 """The version that the tests' statements about runc's own weaknesses are about."""
 
 BUSYBOX = "/bin/busybox"
-APPLETS = ("awk", "cat", "chmod", "cp", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id", "ionice", "kill", "ln",
-           "ls", "mkdir", "mknod", "mount", "mv", "nsenter", "printf", "ps", "pwd", "readlink", "rm", "sed", "seq",
-           "sh", "sleep", "sort", "stat", "test", "touch", "tr", "true", "tty", "umount", "uname", "usleep", "wc", "yes")  # fmt: skip
+APPLETS = (
+    "awk", "cat", "chmod", "cp", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id",
+    "ionice", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nsenter", "printf", "ps", "pwd", "readlink",
+    "rm", "sed", "seq", "sh", "sleep", "sort", "stat", "test", "touch", "tr", "true", "tty", "umount", "uname",
+    "usleep", "wc", "yes",
+)  # fmt: skip
 
 CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
                 "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
