@@ -17,7 +17,7 @@ import os
 from sampan.errors import Error, InvalidArgument
 from sampan.linux import abi, process, procfs
 from sampan.oci import spec as oci_spec
-from sampan.runtime import cgroup, document, handshake, init, profile, sources, state
+from sampan.runtime import cgroup, document, handshake, init, profile, state
 from sampan.runtime.conversation import Launch as Launch
 from sampan.runtime.plan import Wishes, plan_container, plan_exec, rootfs_path
 from sampan.runtime.steps import resolve
@@ -106,11 +106,8 @@ def _clone(
         held += situation.cgroups
         if unified is not None:
             held.append(unified)
-        situation.sources = sources.open_sources(plan, spec.get("linux", {}))
-        held += situation.sources.values()
-        for kind, path in plan.joins:
-            situation.namespaces[kind] = sources.open_namespace(kind, path)
-            held.append(situation.namespaces[kind])
+        if plan.joins or plan.uid_mappings or any(step.do == "bind" and step.with_["idmap"] for step in plan.steps):
+            _open(plan, spec.get("linux", {}), situation, held)
         if any(plan.hooks.get(name) for name in ("createContainer", "startContainer")):
             situation.state = _hook_state(spec, kept)
         # Not the v2 cgroup: a directory of the host is nothing for init to hold, clone3 alone needs it.
@@ -126,6 +123,16 @@ def _clone(
         for fd in held:
             os.close(fd)
     return _parent(spec, plan, kept, pid, pidfd, ours)
+
+
+def _open(plan: Plan, linux: Linux, situation: Situation, held: list[int]) -> None:
+    from sampan.runtime import sources  # not for the plain container, which needs none
+
+    situation.sources = sources.open_sources(plan, linux)
+    held += situation.sources.values()
+    for kind, path in plan.joins:
+        situation.namespaces[kind] = sources.open_namespace(kind, path)
+        held.append(situation.namespaces[kind])
 
 
 def _become(
@@ -241,7 +248,7 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
 
 
 def _move_devices(linux: Linux, pid: int) -> None:
-    from sampan.runtime import net_devices
+    from sampan.runtime import net_devices, sources
 
     path = next(one.get("path", "") for one in linux["namespaces"] if one["type"] == "network")
     netns = sources.open_namespace("network", path) if path else procfs.open_namespace(pid, "network")
