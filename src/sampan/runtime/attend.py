@@ -112,6 +112,8 @@ def until_exit(launched: Launch, terminal: Terminal | None, notices: Notices | N
                 event = launched.step()
                 if event:
                     poller.unregister(channel)
+                    if terminal and event[0] == "failed":
+                        terminal.close()
                     _check(event)
             elif fd == wake:
                 _pass_on(os.read(wake, 64), launched.pidfd, terminal)
