@@ -32,6 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+    parser.addoption(
+        "--client",
+        choices=("docker", "sampan"),
+        default="docker",
+        help="the client that drives the scenarios: the docker command, or our own",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # a test run that is told to end takes its engines with it
     signal.signal(signal.SIGTERM, signal.default_int_handler)

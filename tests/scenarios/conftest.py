@@ -18,6 +18,7 @@ from tests.peers.registry import Authority, FaultyFront, Registry, TokenServer
 from tests.peers.shelf import Shelf
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sampan-tests")
+LAUNCHER = os.path.join(os.path.dirname(__file__), "../../sampan")
 PEERS = ("docker", "docker-registry", "skopeo", "busybox", "ip", "nft", "openssl")
 
 
@@ -119,9 +120,10 @@ def engine(new_engine: Callable[[str], Engine]) -> Engine:
 
 
 @pytest.fixture(scope="session")
-def bare_docker(engine: Engine, scratch: str) -> Docker:
-    """The newest docker client on PATH, before any image is there."""
-    binary = shutil.which("docker")
+def bare_docker(engine: Engine, scratch: str, request: pytest.FixtureRequest) -> Docker:
+    """The newest docker client on PATH, or our own (`--client=sampan`), before any image is there."""
+    own = request.config.getoption("--client") == "sampan"
+    binary = LAUNCHER if own else shutil.which("docker")
     assert binary
     return Docker(binary, engine.uri, f"{scratch}/home")
 

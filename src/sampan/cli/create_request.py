@@ -6,6 +6,7 @@ import os
 import re
 
 from sampan.cli.flags import Flag, Options, UsageError
+from sampan.cli.terminal import window_size
 from sampan.cli.units import parse_duration, parse_size
 
 TYPE_CHECKING = False
@@ -99,7 +100,7 @@ _PORT = (
 
 
 def environment(options: Options) -> list[str]:
-    """`--env-file` lines, then `-e`; a bare name takes the caller's value and is left out when it has none."""
+    """`--env-file` lines, then `-e`; a bare name takes the caller's value."""
     words = []
     for path in options["env-file"]:
         try:
@@ -114,8 +115,9 @@ def environment(options: Options) -> list[str]:
             raise UsageError(f'invalid argument "{word}" for "-e, --env" flag: invalid environment variable: {word}')
         if "=" in word:
             out.append(word)
-        elif name in os.environ:
-            out.append(f"{name}={os.environ[name]}")
+        else:
+            # A name alone, of which the caller has no value either, takes the image's variable away.
+            out.append(f"{name}={os.environ[name]}" if name in os.environ else name)
     return out
 
 
@@ -294,6 +296,7 @@ def _host_config(o: Options, bindings: dict[str, Any], binds: list[str]) -> dict
         "CapAdd": o["cap-add"],
         "CapDrop": o["cap-drop"],
         "CgroupnsMode": o["cgroupns"],
+        "ConsoleSize": list(window_size(1)) if o["tty"] else [0, 0],
         "ContainerIDFile": o["cidfile"],
         "Dns": o["dns"],
         "DnsOptions": o["dns-option"],

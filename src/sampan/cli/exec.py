@@ -6,7 +6,7 @@ import os
 
 from sampan.cli.create_request import environment
 from sampan.cli.flags import Flag, Refusal
-from sampan.cli.terminal import RawMode, Session, follow_window
+from sampan.cli.terminal import RawMode, Session, follow_window, window_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def exec_(context: Context, words: list[str]) -> int:
         "AttachStdout": not detach,
         "AttachStderr": not detach,
         "Tty": tty,
+        "ConsoleSize": list(window_size(1)) if tty else None,
         "DetachKeys": options["detach-keys"],
         "Env": environment(options),
         "Cmd": options.args[1:],
@@ -48,7 +49,8 @@ def exec_(context: Context, words: list[str]) -> int:
     if detach:
         api.call("POST", f"/exec/{identity}/start", None, {"Detach": True, "Tty": tty})
         return 0
-    stream = api.request("POST", f"/exec/{identity}/start", None, {"Detach": False, "Tty": tty}, upgrade=True)
+    begin = {"Detach": False, "Tty": tty, "ConsoleSize": body["ConsoleSize"]}
+    stream = api.request("POST", f"/exec/{identity}/start", None, begin, upgrade=True)
     if tty:
         follow_window(api, f"/exec/{identity}/resize")
     with RawMode(0 if tty and stdin else -1):

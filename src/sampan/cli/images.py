@@ -8,8 +8,9 @@ import sys
 from sampan.cli import credentials
 from sampan.cli.connection import Api, ApiError, quote
 from sampan.cli.containers import filters
-from sampan.cli.flags import Flag, UsageError
+from sampan.cli.flags import Flag, Refusal, UsageError
 from sampan.cli.progress import follow
+from sampan.cli.references import check, familiar, fault, split_reference
 from sampan.cli.tables import print_list
 from sampan.cli.units import ago, human_size
 
@@ -18,16 +19,6 @@ if TYPE_CHECKING:
     from typing import Any, TextIO
 
     from sampan.cli.main import Context
-
-
-def split_reference(name: str) -> tuple[str, str]:
-    """("repository", "tag or digest" or ""): a colon before a slash is a port."""
-    if "@" in name:
-        repository, _, digest = name.partition("@")
-        return repository, digest
-    head, slash, last = name.rpartition("/")
-    base, _, tag = last.partition(":")
-    return f"{head}{slash}{base}", tag
 
 
 def pull_image(
@@ -44,14 +35,6 @@ def pull_image(
     return f"{repository}{separator}{tag or 'latest'}"
 
 
-def familiar(name: str) -> str:
-    """`busybox:latest` as docker prints it after a pull: docker.io/library/busybox:latest."""
-    first, slash, _ = name.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
-        return name
-    return f"docker.io/{name}" if slash else f"docker.io/library/{name}"
-
-
 def pull(context: Context, words: list[str]) -> int:
     flags = (
         Flag("all-tags a", "bool", "Download all tagged images in the repository"),
@@ -60,6 +43,7 @@ def pull(context: Context, words: list[str]) -> int:
     )
     o = context.parse(flags, words, least=1, most=1)
     name = o.args[0]
+    check(name)
     if not (o["all-tags"] or o["quiet"] or split_reference(name)[1]):
         print("Using default tag: latest")
         sys.stdout.flush()
@@ -141,6 +125,9 @@ def images(context: Context, words: list[str]) -> int:
 
 def tag(context: Context, words: list[str]) -> int:
     o = context.parse((), words, least=2, most=2)
+    for word in o.args:
+        if why := fault(word):
+            raise Refusal(f'Error parsing reference: "{word}" is not a valid repository/tag: {why}')
     repository, name = split_reference(o.args[1])
     context.api().call("POST", f"/images/{quote(o.args[0])}/tag", {"repo": repository, "tag": name})
     return 0

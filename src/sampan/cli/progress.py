@@ -38,7 +38,8 @@ class Lines:
         name, status = step.get("id") or "", step.get("status") or ""
         text = f"{name}: {status}" if name else status
         if not self.live:
-            if self.last.get(name) != status:
+            # A bar that moves is for terminals alone.
+            if not step.get("progressDetail") and self.last.get(name) != status:
                 self.out.write(text + "\n")
                 self.last[name] = status
             return

@@ -93,7 +93,7 @@ def exit_code_of(message: str) -> int:
     text = message.lower()
     if any(words in text for words in ("executable file not found", "no such file or directory", "system cannot find")):
         return 127
-    if any(words in text for words in ("permission denied", "not a directory", "is a directory")):
+    if any(words in text for words in ("permission denied", "is a directory")):
         return 126
     return 125
 

@@ -143,24 +143,28 @@ class Session:
         return False
 
 
-def _quietly(call: Callable[[], Any]) -> None:
-    """For signals and resizes: the container may have ended between the event and the call."""
+def _quietly(call: Callable[[], Any]) -> bool:
+    """For signals and resizes: the container may have ended between the event and the call. Whether it was done."""
     try:
         call()
     except (ApiError, NoEngine):
-        pass
+        return False
+    return True
 
 
 def follow_window(api: Api, path: str) -> None:
     """Send the terminal's size now and whenever it changes. `path` is the object's resize endpoint."""
 
-    def send(*_: object) -> None:
+    def send(*_: object) -> bool:
         rows, cols = window_size(sys.stdin.fileno())
-        if rows and cols:
-            _quietly(lambda: api.call("POST", path, {"h": rows, "w": cols}))
+        return not (rows and cols) or _quietly(lambda: api.call("POST", path, {"h": rows, "w": cols}))
 
     signal.signal(signal.SIGWINCH, send)
-    send()
+    # The stream may be there a moment before the process that has the terminal: docker's client tries again, too.
+    for patience_ms in (10, 20, 30, 40, 50):
+        if send():
+            return
+        select.poll().poll(patience_ms)
 
 
 def proxy_signals(api: Api, container: str) -> None:

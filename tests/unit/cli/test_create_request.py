@@ -78,11 +78,11 @@ def test_resources_are_numbers_in_the_api_s_units() -> None:
     assert host["Ulimits"] == [{"Name": "nofile", "Soft": 5, "Hard": 6}]
 
 
-def test_a_bare_variable_takes_the_caller_s_value_or_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bare_variable_takes_the_caller_s_value_or_takes_the_image_s_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HERE", "value")
     monkeypatch.delenv("NOT_HERE", raising=False)
     options = parse(FLAGS, ["-e", "HERE", "-e", "NOT_HERE", "-e", "A=b=c", "img"], interspersed=False)
-    assert environment(options) == ["HERE=value", "A=b=c"]
+    assert environment(options) == ["HERE=value", "NOT_HERE", "A=b=c"]
 
 
 def test_volumes_are_binds_or_anonymous() -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from sampan.cli.containers import ports_text
-from sampan.cli.images import familiar, split_reference
+from sampan.cli.references import familiar, fault, split_reference
 from sampan.cli.tables import columns, print_list
 from sampan.cli.terminal import Demultiplexer
 
@@ -64,3 +64,19 @@ def test_frames_are_found_wherever_the_stream_is_cut() -> None:
     for cut in range(len(stream)):
         frames = Demultiplexer()
         assert frames.feed(stream[:cut]) + frames.feed(stream[cut:]) == [(1, b"abc"), (2, b"de"), (1, b"")]
+
+
+@pytest.mark.parametrize(
+    "name", ["busybox", "a/b:t", "localhost:5000/a-b/c_d:T.1", f"a@sha256:{'0' * 64}", "[::1]:5000/x"]
+)
+def test_a_reference_is_taken(name: str) -> None:
+    assert fault(name) == ""
+
+
+@pytest.mark.parametrize("name", ["", "a b", "x:", "-x/y", "x:bad/tag", "x:a:b", "x@sha256:short", "double//slash"])
+def test_what_is_no_reference_is_refused(name: str) -> None:
+    assert fault(name) == "invalid reference format"
+
+
+def test_capitals_are_named_as_the_fault() -> None:
+    assert fault("UPPER") == "invalid reference format: repository name must be lowercase"
