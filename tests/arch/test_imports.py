@@ -99,9 +99,7 @@ def test_only_linux_touches_ctypes_and_only_the_upper_rooms_asyncio(path: Path) 
 
 
 def test_a_main_is_imported_only_by_nobody() -> None:
-    importers = {
-        (str(path.relative_to(SRC)), name) for path in modules() for name in imports_of(path) if name in MAINS
-    }
+    importers = {(str(path.relative_to(SRC)), name) for path in modules() for name in imports_of(path) if name in MAINS}
     assert importers == set()
 
 

@@ -9,7 +9,9 @@ from sampan.cli.flags import Refusal
 # distribution/reference: domain, path components, tag, digest.
 _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _DOMAIN = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"
-_REFERENCE = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}}|@sha512:[0-9a-f]{{128}})?"
+_NAME = rf"(?:{_DOMAIN}/)?{_COMPONENT}(?:/{_COMPONENT})*"
+_DIGEST = r"@sha256:[0-9a-f]{64}|@sha512:[0-9a-f]{128}"
+_REFERENCE = rf"{_NAME}(?::\w[\w.-]{{0,127}})?(?:{_DIGEST})?"
 
 
 def fault(name: str) -> str:
