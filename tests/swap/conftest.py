@@ -37,7 +37,7 @@ def scratch() -> Iterator[str]:
 def machine(scratch: str) -> Iterator[Machine]:
     if not os.path.isdir(f"{CGROUPS}/memory"):
         leave_out("needs cgroup v1 controllers in /sys/fs/cgroup")
-    made = Machine(scratch)
+    made = Machine(scratch, "swap")
     yield made
     made.close()
 
