@@ -24,7 +24,10 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 # Needed before there is a root file system; and after it.
 DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
-LATER_MODULES = ("overlay", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_masq", "nft_ct", "nft_fib_ipv4", "tun")
+LATER_MODULES = (
+    "overlay", "veth", "bridge", "nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nft_ct", "nft_fib_ipv4",
+    "nft_fib_inet", "tun",
+)  # fmt: skip
 # Parts of the standard library that no test in the machine imports and that are most of its size.
 LEFT_OUT = (
     "test",
@@ -37,7 +40,11 @@ LEFT_OUT = (
     "site-packages",
     "pydoc_data",
 )
-SITE_PACKAGES = ("pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers")
+SITE_PACKAGES = (
+    "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers",
+    "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "idna", "isal", "msgspec", "multidict",
+    "propcache", "yarl", "zstandard",
+)  # fmt: skip
 
 # What an installation puts beside the interpreter.
 CONSOLE_SCRIPT = """#!/usr/bin/python3
@@ -150,15 +157,18 @@ def _put_interpreter(top: str) -> None:
     os.makedirs(f"{top}/usr/bin", exist_ok=True)
     os.symlink(real, f"{top}/usr/bin/python3")
     _put_script(f"{top}/usr/bin/sampan-runc", CONSOLE_SCRIPT)
+    site = os.path.dirname(os.path.dirname(__import__("pytest").__file__))
     shared = glob.glob(f"{stdlib}/lib-dynload/*.so")
+    for name in SITE_PACKAGES:
+        shared += glob.glob(f"{site}/{name}/**/*.so", recursive=True)
     for library in libraries_of([real, *shared]):
         os.makedirs(os.path.dirname(top + library), exist_ok=True)
         shutil.copy(library, top + library)
-    site = os.path.dirname(os.path.dirname(__import__("pytest").__file__))
     for name in SITE_PACKAGES:
         if os.path.isdir(f"{site}/{name}"):
             shutil.copytree(f"{site}/{name}", f"{top}/site/{name}")
-    shutil.copy(f"{site}/py.py", f"{top}/site/py.py")
+    for name in ("py.py", "typing_extensions.py"):
+        shutil.copy(f"{site}/{name}", f"{top}/site/{name}")
     for path in glob.glob(f"{site}/*pytest*.dist-info"):
         shutil.copytree(path, f"{top}/site/{os.path.basename(path)}")
 

@@ -16,7 +16,7 @@ def _spawn(log: str) -> int:
     """sampand in a session of its own with output to `log`; its pid. It outlives this command."""
     command = [sys.executable, "-m", "sampan.engine"]
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environ = {**os.environ, "PYTHONPATH": source}
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))}
     out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
