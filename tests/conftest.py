@@ -31,7 +31,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="the engine the scenarios judge: sampan, or Debian's dockerd as the reference",
     )
 
-
     parser.addoption(
         "--client",
         choices=("docker", "sampan"),
