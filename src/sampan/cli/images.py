@@ -91,7 +91,7 @@ def _image_rows(item: dict[str, Any], whole: bool, digests: bool) -> list[dict[s
             "Tag": tag,
             "Digest": digest_of.get(repository, "<none>") if digests else "<none>",
             "ID": item["Id"] if whole else item["Id"].removeprefix("sha256:")[:12],
-            "CreatedSince": ago(item["Created"]) if item["Created"] > 0 else "N/A",
+            "CreatedSince": ago(item["Created"]),
             "CreatedAt": str(item["Created"]),
             "Size": human_size(item["Size"]),
         }

@@ -132,7 +132,7 @@ def run(context: Context, words: list[str]) -> int:
     except ApiError as err:
         print(f"sampan: Error response from daemon: {err}", file=sys.stderr)
         return exit_code_of(str(err))
-    return _carry(api, identity, stream, waiting, tty=tty, stdin=stdin)
+    return _carry(api, identity, stream, waiting, tty=tty, stdin=stdin, keys=options["detach-keys"])
 
 
 def _start_detached(api: Api, identity: str) -> int:
@@ -146,23 +146,16 @@ def _start_detached(api: Api, identity: str) -> int:
     return 0
 
 
-def _still_running(api: Api, identity: str) -> bool:
-    try:
-        return bool(api.get(f"/containers/{identity}/json")["State"]["Running"])
-    except ApiError:
-        return False  # removed by --rm: it has ended
-
-
-def _carry(api: Api, identity: str, stream: Response, waiting: Response, *, tty: bool, stdin: bool) -> int:
+def _carry(api: Api, identity: str, stream: Response, waiting: Response, *, tty: bool, stdin: bool, keys: str) -> int:
     """Copy the streams to their end; the exit code, or 0 when the user detached."""
-    session = Session(stream, tty=tty, stdin=stdin)
+    session = Session(stream, tty=tty, stdin=stdin, detach_keys=keys)
     if tty:
         follow_window(api, f"/containers/{identity}/resize")
     with RawMode(0 if tty and stdin else -1):
         session.copy()
     stop_proxying()
     stream.close()
-    if tty and stdin and _still_running(api, identity):
+    if session.detached:
         return 0
     return _wait_result(waiting)
 
@@ -190,7 +183,7 @@ def attach(context: Context, words: list[str]) -> int:
     stream = _attach_stream(api, name, options["detach-keys"], stdin=stdin)
     if options["sig-proxy"] and not tty:
         proxy_signals(api, name)
-    return _carry(api, name, stream, waiting, tty=tty, stdin=stdin)
+    return _carry(api, name, stream, waiting, tty=tty, stdin=stdin, keys=options["detach-keys"])
 
 
 START_FLAGS = (
@@ -219,4 +212,4 @@ def start(context: Context, words: list[str]) -> int:
     if not tty:
         proxy_signals(api, name)
     api.call("POST", f"/containers/{name}/start")
-    return _carry(api, name, stream, waiting, tty=tty, stdin=stdin)
+    return _carry(api, name, stream, waiting, tty=tty, stdin=stdin, keys=options["detach-keys"])

@@ -93,15 +93,40 @@ class Demultiplexer:
         return frames
 
 
-class Session:
-    """One hijacked connection and the user's three streams."""
+DETACH_KEYS = "ctrl-p,ctrl-q"
 
-    def __init__(self, response: Response, *, tty: bool, stdin: bool) -> None:
+
+def key_bytes(keys: str) -> bytes:
+    """The bytes that a terminal sends for "ctrl-p,ctrl-q" or "a,ctrl-@"; b"" for what is no such list."""
+    out = bytearray()
+    for key in keys.split(","):
+        if len(key) == 1:
+            out += key.encode()
+        elif len(key) == 6 and key.startswith("ctrl-") and "@" <= key[5].upper() <= "_":
+            out.append(ord(key[5].upper()) ^ 0x40)
+        else:
+            return b""
+    return bytes(out)
+
+
+class Session:
+    """One hijacked connection and the user's three streams.
+
+    `detached` says, once `copy` has returned, whether the user typed the detach keys: the engine ends the stream then,
+    and nothing in the stream tells that end from the container's."""
+
+    def __init__(self, response: Response, *, tty: bool, stdin: bool, detach_keys: str = "") -> None:
         self.sock = response.sock
         self.first = response.take_buffer()
         self.tty = tty
         self.stdin = stdin
         self._frames = Demultiplexer()
+        self._keys = key_bytes(detach_keys or DETACH_KEYS) if tty else b""
+        self._typed = b""
+
+    @property
+    def detached(self) -> bool:
+        return bool(self._keys) and self._typed == self._keys
 
     def _output(self, data: bytes) -> None:
         if self.tty:
@@ -136,6 +161,7 @@ class Session:
             data = os.read(0, 65536)
             if data:
                 self.sock.sendall(data)
+                self._typed = (self._typed + data)[-len(self._keys) :] if self._keys else b""
                 return True
             self.sock.shutdown(1)
         except OSError:

@@ -5,7 +5,7 @@ import pytest
 from sampan.cli.containers import ports_text
 from sampan.cli.references import familiar, fault, split_reference
 from sampan.cli.tables import columns, print_list
-from sampan.cli.terminal import Demultiplexer
+from sampan.cli.terminal import Demultiplexer, key_bytes
 
 ROWS = [{"ID": "abc", "Name": "a-long-name"}, {"ID": "de", "Name": "x"}]
 HEADERS = {"ID": "CONTAINER ID", "Name": "NAMES"}
@@ -80,3 +80,18 @@ def test_what_is_no_reference_is_refused(name: str) -> None:
 
 def test_capitals_are_named_as_the_fault() -> None:
     assert fault("UPPER") == "invalid reference format: repository name must be lowercase"
+
+
+@pytest.mark.parametrize(
+    ("keys", "sent"),
+    [
+        ("ctrl-p,ctrl-q", b"\x10\x11"),
+        ("a", b"a"),
+        ("ctrl-@,x", b"\x00x"),
+        ("ctrl-_", b"\x1f"),
+        ("ctrl-1", b""),
+        ("", b""),
+    ],
+)
+def test_detach_keys_are_the_bytes_a_terminal_sends(keys: str, sent: bytes) -> None:
+    assert key_bytes(keys) == sent
