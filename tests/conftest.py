@@ -41,6 +41,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # a test run that is told to end takes its engines with it
+    # A shell's background job ignores these two, and so would every peer: they compare what containers inherit.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(*commands): a peer's command the test drives")
     config.addinivalue_line("markers", "sampan_only(reason): what the reference engine cannot show, and why")
