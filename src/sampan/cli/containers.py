@@ -237,7 +237,8 @@ def timestamp(word: str) -> str:
 
 
 def logs(context: Context, words: list[str]) -> int:
-    from sampan.cli.terminal import Demultiplexer, write_all
+    from sampan.cli.terminal import write_all, write_frames
+    from sampan.wire.stdcopy import Demultiplexer
 
     o = context.parse(_LOGS_FLAGS, words, least=1, most=1)
     api, name = context.api(), o.args[0]
@@ -258,8 +259,7 @@ def logs(context: Context, words: list[str]) -> int:
         if tty:
             write_all(1, piece)
             continue
-        for kind, data in frames.feed(piece):
-            write_all(2 if kind == 2 else 1, data)
+        write_frames(frames, piece)
     return 0
 
 

@@ -11,6 +11,7 @@ import sys
 import termios
 
 from sampan.cli.connection import Api, ApiError, NoEngine
+from sampan.wire.stdcopy import STDERR, Demultiplexer, StreamError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,24 +74,14 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-class Demultiplexer:
-    """Docker's stream frames: [kind, 0, 0, 0, size as big endian u32] and the bytes (API, "Attach")."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """(1 for stdout or 2 for stderr, bytes) of every whole frame so far."""
-        data = self._rest + data
-        frames = []
-        while len(data) >= 8:
-            kind, size = data[0], int.from_bytes(data[4:8], "big")
-            if len(data) < 8 + size:
-                break
-            frames.append((kind, data[8 : 8 + size]))
-            data = data[8 + size :]
-        self._rest = data
-        return frames
+def write_frames(frames: Demultiplexer, data: bytes) -> None:
+    """Bytes of a multiplexed stream to our own stdout and stderr. NoEngine for what is no such stream."""
+    try:
+        found = frames.feed(data)
+    except StreamError as err:
+        raise NoEngine(str(err)) from err
+    for kind, piece in found:
+        write_all(2 if kind == STDERR else 1, piece)
 
 
 DETACH_KEYS = "ctrl-p,ctrl-q"
@@ -132,8 +123,7 @@ class Session:
         if self.tty:
             write_all(1, data)
             return
-        for kind, piece in self._frames.feed(data):
-            write_all(2 if kind == 2 else 1, piece)
+        write_frames(self._frames, data)
 
     def copy(self) -> None:
         """Until the engine's side ends. The end of our input is passed on as a half-close."""

@@ -2,10 +2,12 @@
 
 import pytest
 
+from sampan.cli.connection import NoEngine
 from sampan.cli.containers import ports_text
 from sampan.cli.references import familiar, fault, split_reference
 from sampan.cli.tables import columns, print_list
-from sampan.cli.terminal import Demultiplexer, key_bytes
+from sampan.cli.terminal import key_bytes, write_frames
+from sampan.wire.stdcopy import Demultiplexer
 
 ROWS = [{"ID": "abc", "Name": "a-long-name"}, {"ID": "de", "Name": "x"}]
 HEADERS = {"ID": "CONTAINER ID", "Name": "NAMES"}
@@ -59,11 +61,21 @@ def test_a_pulled_name_is_shown_in_full() -> None:
     assert familiar("localhost:5000/a:1") == "localhost:5000/a:1"
 
 
-def test_frames_are_found_wherever_the_stream_is_cut() -> None:
+def test_frames_reach_their_descriptor_wherever_the_stream_is_cut(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
     stream = b"\x01\0\0\0\0\0\0\x03abc" + b"\x02\0\0\0\0\0\0\x02de" + b"\x01\0\0\0\0\0\0\0"
     for cut in range(len(stream)):
         frames = Demultiplexer()
-        assert frames.feed(stream[:cut]) + frames.feed(stream[cut:]) == [(1, b"abc"), (2, b"de"), (1, b"")]
+        write_frames(frames, stream[:cut])
+        write_frames(frames, stream[cut:])
+        captured = capfdbinary.readouterr()
+        assert (captured.out, captured.err) == (b"abc", b"de")
+
+
+def test_what_is_no_stream_of_frames_is_said_so() -> None:
+    with pytest.raises(NoEngine, match="unrecognized stream"):
+        write_frames(Demultiplexer(), b"plain text")
 
 
 @pytest.mark.parametrize(
