@@ -149,7 +149,8 @@ class Api:
     def __init__(self, host: str) -> None:
         self.host = host
 
-    def _connect(self) -> socket.socket:
+    def connect(self) -> socket.socket:
+        """A new connection. NoEngine when nothing answers, or the address is none."""
         scheme, _, rest = self.host.partition("://")
         try:
             if scheme == "unix":
@@ -188,7 +189,7 @@ class Api:
         if payload or method in ("POST", "PUT"):
             head.append(f"Content-Length: {len(payload)}")
         head += ["Connection: Upgrade", "Upgrade: tcp"] if upgrade else ["Connection: close"]
-        sock = self._connect()
+        sock = self.connect()
         try:
             sock.sendall("\r\n".join(head).encode() + b"\r\n\r\n" + payload)
             response = Response(sock)

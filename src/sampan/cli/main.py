@@ -100,7 +100,7 @@ class Context:
         api = Api(self.host)
         if not self.given:
             try:
-                api._connect().close()
+                api.connect().close()
             except NoEngine:
                 from sampan.cli.engine_start import start_engine
 
