@@ -8,6 +8,8 @@ import signal
 
 import pytest
 
+from sampan.linux import process
+
 PEERS = {
     "dockerd": "docker.io",
     "docker": "docker-cli",
@@ -41,11 +43,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     # a test run that is told to end takes its engines with it
-    # A shell's background job ignores these two, and so would every peer: they compare what containers inherit.
-    for number in (signal.SIGINT, signal.SIGQUIT):
-        if signal.getsignal(number) == signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whatever started pytest may ignore signals (a shell's background job SIGINT and SIGQUIT, some runners signal 32),
+    # and a peer passes them on to its containers where sampan does not: tests that compare the two start from none.
+    process.default_signals()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # as Python itself has them; subprocess gives them back
+        signal.signal(number, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     config.addinivalue_line("markers", "needs(*commands): a peer's command the test drives")
     config.addinivalue_line("markers", "sampan_only(reason): what the reference engine cannot show, and why")
     config.addinivalue_line("markers", "dockerd_only(reason): a fact of the reference that sampan does not share")
