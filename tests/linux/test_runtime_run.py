@@ -186,33 +186,6 @@ def test_privileges_and_signals_are_as_with_runc(both: list[Runtime]) -> None:
     assert "CapEff:\t0000000020000420" in found[1]
 
 
-def ignoring(numbers: list[int]) -> list[str]:
-    """Command words that run what follows them with these signals ignored, also the two that glibc keeps for itself."""
-    ignore = "struct.pack('QQQQ', 1, 0, 0, 0)"  # struct sigaction with SIG_IGN
-    code = f"""
-import os, struct, sys
-from sampan.linux.call import call
-for number in {numbers!r}:
-    call("rt_sigaction", number, {ignore}, None, 8)
-os.execvp(sys.argv[1], sys.argv[1:])
-"""
-    return [sys.executable, "-c", code]
-
-
-def test_a_signal_that_the_caller_ignores_is_not_ignored_in_the_container(tmp_path: Path) -> None:
-    ours = Runtime("sampan-runc", str(tmp_path))
-    ours.command = [*ignoring([int(signal.SIGTERM), int(signal.SIGQUIT), 32, 33, 34]), *ours.command]
-    try:
-        done = ours.run(["/bin/grep", "SigIgn", "/proc/self/status"])
-        assert done.stdout == "SigIgn:\t0000000000000000\n"
-        shown = subprocess.run(
-            [*ours.command[:3], "grep", "SigIgn", "/proc/self/status"], capture_output=True, text=True, check=True
-        )
-        assert shown.stdout == "SigIgn:\t0000000381005004\n"  # with the two that Python ignores
-    finally:
-        ours.close()
-
-
 def mounts_of(text: str) -> dict[str, tuple[str, str, str]]:
     """mount point to (root within its file system, options, type) without what differs from boot to boot."""
     found: dict[str, tuple[str, str, str]] = {}
