@@ -1,62 +1,101 @@
 """Image archives: an OCI image layout in a tar, with docker's `manifest.json` beside it (image-spec image-layout.md).
 
 Written as `docker save` of 25 and later and `ctr images export` write it, so docker, podman, skopeo and containerd
-read it. Read: that, a plain OCI layout, and the older docker-archive (`ID/layer.tar`, `HEX.json`), as a stream: each
-blob goes straight into the content store, known ones are read over.
+read it. What is read is `archive_reading.py`'s. Both ways are streams:
+
+    found = await import_archive(content, lease, pieces)        # pieces: async iterator of bytes, compressed or not
+    async for piece in export_archive(content, images): ...
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import tarfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from sampan import errors
-from sampan.containerd import leases, reachability
-from sampan.containerd.content import BlobIngest, ContentStore
-from sampan.containerd.diff import names
+from sampan.containerd import reachability
+from sampan.containerd.archive_reading import NAME_ANNOTATION, REF_ANNOTATION, Imported, Importer
+from sampan.containerd.content import ContentStore
+from sampan.containerd.diff.stream import decompressed
 from sampan.containerd.leases import Lease
-from sampan.oci import digest as digests
-from sampan.oci import image, reference
-from sampan.oci.image import Descriptor, Manifest, descriptor_document, descriptor_from
-from sampan.wire import layer_tar
-from sampan.wire.layer_tar import Entry, LayerTar, TarError
+from sampan.containerd.remotes.download import Cut, Pipe
+from sampan.oci import image, platform, reference
+from sampan.oci.image import Descriptor, Index, Manifest, Platform, descriptor_document
 
-NAME_ANNOTATION = "io.containerd.image.name"
-REF_ANNOTATION = "org.opencontainers.image.ref.name"
-# Whatever its compression is: unpacking looks at the bytes.
-_PLAIN_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 _CHUNK = 1 << 20
-_DOCUMENTS = ("index.json", "manifest.json", "oci-layout", "repositories")
+_INFLATED = 1 << 18
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """An image found in an archive; `names` are normalised, and none for an image without any."""
+async def import_archive(content: ContentStore, lease: Lease, archive: AsyncIterator[bytes]) -> list[Imported]:
+    """Store the blobs of an image archive (OCI layout or `docker save` of any age; plain, gzip or zstd) as it streams
+    in; the images it names, which the caller names in its turn while `lease` holds them.
 
-    names: tuple[str, ...]
-    target: Descriptor
+    InvalidArgument for what is no image archive; DataLoss for a blob that is not what its name says."""
+    pipe = Pipe()
+    working = asyncio.ensure_future(asyncio.to_thread(_read, pipe, content, lease))
+    try:
+        async for piece in archive:
+            await pipe.put(piece)
+        pipe.end()
+        return await asyncio.shield(working)
+    except Cut:
+        return await working
+    except BaseException:
+        pipe.cut()
+        await asyncio.wait({working})
+        if not working.cancelled():
+            working.exception()  # that it was cut, which is not the failure to tell
+        raise
 
 
-def export(content: ContentStore, images: Sequence[tuple[str, Descriptor]]) -> Iterator[bytes]:
-    """The archive of (name or "", target) images, in pieces; what an index names and is not here is left out.
+def _read(pipe: Pipe, content: ContentStore, lease: Lease) -> list[Imported]:
+    """In a thread."""
+    importer = Importer(content, lease, f"import-{os.urandom(8).hex()}")
+    try:
+        stream = decompressed(pipe)
+        while piece := stream.read(_INFLATED):
+            importer.feed(piece)
+        return importer.finish()
+    finally:
+        importer.close()
+        pipe.leave()
+
+
+async def export_archive(
+    content: ContentStore,
+    images: Sequence[tuple[str, Descriptor]],
+    *,
+    platforms: Sequence[Platform] | None = None,
+    docker: bool = True,
+) -> AsyncIterator[bytes]:
+    """`export`, read by threads so that no disk stops the loop."""
+    pieces = export(content, images, platforms=platforms, docker=docker)
+    while piece := await asyncio.to_thread(next, pieces, b""):
+        yield piece
+
+
+def export(
+    content: ContentStore,
+    images: Sequence[tuple[str, Descriptor]],
+    *,
+    platforms: Sequence[Platform] | None = None,
+    docker: bool = True,
+) -> Iterator[bytes]:
+    """The archive of (name or "", target) images, in pieces of at most 1 MiB; what an index names and is not here is
+    left out, as are members for none of `platforms` (None takes all). `docker`: with a `manifest.json`.
 
     NotFound when a target is not in the store; InvalidArgument for the machine's own root file system."""
     wanted: dict[str, int] = {}
     listed: list[dict[str, Any]] = []
-    docker: list[dict[str, Any]] = []
+    entries: dict[str, dict[str, Any]] = {}
     for name, target in images:
-        documents = list(reachability.documents(content, target))
-        if not documents:
-            raise errors.NotFound(f"content {target.digest}: not found")
-        for descriptor, found in documents:
-            wanted[descriptor.digest] = content.info(descriptor.digest).size
-            if isinstance(found, Manifest):
-                _add_blobs(content, found, wanted)
+        manifests = _gather(content, target, platforms, wanted)
         listed.append(_index_entry(name, target))
-        docker.append(_docker_entry(name, [d for _, d in documents if isinstance(d, Manifest)]))
+        _docker_entry(entries, name, target, manifests)
     yield _header("blobs", tarfile.DIRTYPE, 0o755, 0)
     for algorithm in sorted({digest.partition(":")[0] for digest in wanted}):
         yield _header(f"blobs/{algorithm}", tarfile.DIRTYPE, 0o755, 0)
@@ -65,13 +104,46 @@ def export(content: ContentStore, images: Sequence[tuple[str, Descriptor]]) -> I
         with content.open(digest) as file:
             while chunk := file.read(_CHUNK):
                 yield chunk
-        yield bytes(-size % 512)
-    index = {"schemaVersion": 2, "mediaType": image.MEDIA_OCI_INDEX, "manifests": listed}
-    top = {"index.json": index, "manifest.json": docker, "oci-layout": {"imageLayoutVersion": "1.0.0"}}
+        if size % 512:
+            yield bytes(-size % 512)
+    top: dict[str, Any] = {
+        "index.json": {"schemaVersion": 2, "mediaType": image.MEDIA_OCI_INDEX, "manifests": listed},
+        "manifest.json": list(entries.values()),
+        "oci-layout": {"imageLayoutVersion": "1.0.0"},
+    }
+    if not docker:
+        del top["manifest.json"]
     for name, document in top.items():
         data = json.dumps(document).encode()
         yield _header(name, tarfile.REGTYPE, 0o644, len(data)) + data + bytes(-len(data) % 512)
     yield bytes(1024)
+
+
+def _gather(
+    content: ContentStore, target: Descriptor, platforms: Sequence[Platform] | None, wanted: dict[str, int]
+) -> list[Manifest]:
+    """Add what an image needs to `wanted` (digest: size); its manifests, best first."""
+    documents = list(reachability.documents(content, target))
+    if not documents:
+        raise errors.NotFound(f"content {target.digest}: not found")
+    left_out: set[str] = set()
+    for _, found in documents:
+        if platforms is not None and isinstance(found, Index):
+            left_out |= {member.digest for member in found.manifests if not _suits(member, platforms)}
+    manifests = []
+    for descriptor, found in documents:
+        if descriptor.digest in left_out and descriptor.digest != target.digest:
+            continue
+        wanted[descriptor.digest] = content.info(descriptor.digest).size
+        if isinstance(found, Manifest):
+            _add_blobs(content, found, wanted)
+            manifests.append(found)
+    return manifests
+
+
+def _suits(member: Descriptor, wanted: Sequence[Platform]) -> bool:
+    offered = member.platform
+    return offered is None or any(platform.rank(one, offered) == 0 for one in wanted)
 
 
 def _add_blobs(content: ContentStore, manifest: Manifest, wanted: dict[str, int]) -> None:
@@ -79,7 +151,7 @@ def _add_blobs(content: ContentStore, manifest: Manifest, wanted: dict[str, int]
         if blob.media_type == image.MEDIA_HOST_LAYER:
             raise errors.InvalidArgument("the image of this machine's own root file system cannot be saved")
         if content.has(blob.digest):
-            wanted[blob.digest] = blob.size
+            wanted[blob.digest] = content.info(blob.digest).size
 
 
 def _index_entry(name: str, target: Descriptor) -> dict[str, Any]:
@@ -92,177 +164,28 @@ def _index_entry(name: str, target: Descriptor) -> dict[str, Any]:
     return {**descriptor_document(target), **({"annotations": annotations} if annotations else {})}
 
 
-def _docker_entry(name: str, manifests: Sequence[Manifest]) -> dict[str, Any]:
-    """Docker's own description of the first manifest, which is the one that is here of an index."""
-    if not manifests:
-        return {"Config": "", "RepoTags": None, "Layers": []}
+def _docker_entry(
+    entries: dict[str, dict[str, Any]], name: str, target: Descriptor, manifests: Sequence[Manifest]
+) -> None:
+    """Docker's own description of the first manifest, which is the one that is here of an index; one for all names."""
     parsed = reference.parse_normalized(name) if name else None
-    return {
-        "Config": "blobs/" + manifests[0].config.digest.replace(":", "/"),
-        "RepoTags": [parsed.familiar] if parsed and parsed.tag else None,
-        "Layers": ["blobs/" + layer.digest.replace(":", "/") for layer in manifests[0].layers],
-    }
+    tags = [parsed.familiar] if parsed and parsed.tag else []
+    runs = next((one for one in manifests if one.config.media_type in image.CONFIG_TYPES), None)
+    if runs is None:
+        return
+    entry = entries.setdefault(
+        target.digest,
+        {
+            "Config": "blobs/" + runs.config.digest.replace(":", "/"),
+            "RepoTags": None,
+            "Layers": ["blobs/" + layer.digest.replace(":", "/") for layer in runs.layers],
+        },
+    )
+    if tags:
+        entry["RepoTags"] = [*(entry["RepoTags"] or ()), *tags]
 
 
 def _header(name: str, kind: bytes, mode: int, size: int) -> bytes:
     info = tarfile.TarInfo(name)
     info.type, info.mode, info.size = kind, mode, size
     return info.tobuf(tarfile.PAX_FORMAT)
-
-
-class Importer:
-    """Feed it an archive's tar; `finish` gives what it names. Everything stored stands under `lease` until it is named.
-
-    InvalidArgument for what is no image archive; DataLoss for a blob that is not what its name says."""
-
-    def __init__(self, content: ContentStore, lease: Lease, ref: str) -> None:
-        self._content, self._lease, self._ref = content, lease, ref
-        self._tar = LayerTar()
-        self._path = ""
-        self._ingest: BlobIngest | None = None
-        self._document: bytearray | None = None
-        self._documents: dict[str, bytes] = {}
-        self._blobs: dict[str, str] = {}  # path in the archive -> digest
-        self._links: dict[str, str] = {}
-
-    def feed(self, data: bytes | memoryview) -> None:
-        try:
-            for event in self._tar.feed(data):
-                if isinstance(event, Entry):
-                    self._end()
-                    self._begin(event)
-                elif isinstance(event, tuple):
-                    raise errors.InvalidArgument("invalid image archive: sparse file")
-                elif self._ingest is not None:
-                    self._ingest.write(event)
-                elif self._document is not None:
-                    self._document += event
-        except TarError as error:
-            raise errors.InvalidArgument(f"archive/tar: {error}") from error
-
-    def finish(self) -> list[Imported]:
-        try:
-            self._tar.finish()
-        except TarError as error:
-            raise errors.InvalidArgument(f"archive/tar: {error}") from error
-        self._end()
-        if "index.json" in self._documents:
-            return self._from_index(_json(self._documents["index.json"]))
-        if "manifest.json" in self._documents:
-            return self._from_docker(_json(self._documents["manifest.json"]))
-        raise errors.InvalidArgument("unrecognized image format")
-
-    def close(self) -> None:
-        if self._ingest is not None:
-            self._ingest.abort()
-            self._ingest = None
-
-    def _begin(self, entry: Entry) -> None:
-        path = names.clean(entry.name).decode(errors="replace")
-        self._path = path
-        if entry.kind == layer_tar.SYMLINK:
-            parent = path.rpartition("/")[0]
-            self._links[path] = names.clean(f"{parent}/".encode() + entry.linkname).decode(errors="replace")
-        if entry.kind != layer_tar.FILE:
-            return
-        if path in _DOCUMENTS:
-            if entry.size > reachability.DOCUMENT_LIMIT:
-                raise errors.InvalidArgument(f'invalid image archive: "{path}" is too large')
-            self._document = bytearray()
-            return
-        digest = self._digest_of(path)
-        if digest and self._content.has(digest):
-            self._blobs[path] = digest
-            self._lease.protect(leases.CONTENT, [digest])
-            return
-        self._ingest = self._content.writer(f"{self._ref}-{path}")
-        self._ingest.truncate()
-
-    def _end(self) -> None:
-        """The present member is whole."""
-        if self._document is not None:
-            self._documents[self._path], self._document = bytes(self._document), None
-        ingest, self._ingest = self._ingest, None
-        if ingest is None:
-            return
-        expected = self._digest_of(self._path)
-        digest = expected or ingest.digest()
-        self._lease.protect(leases.CONTENT, [digest])
-        try:
-            ingest.commit(None, expected or None)
-        except errors.AlreadyExists:
-            pass
-        finally:
-            ingest.close()
-        self._blobs[self._path] = digest
-
-    def _digest_of(self, path: str) -> str:
-        """What a blob's path in an OCI layout promises, "" for any other path."""
-        parts = path.split("/")
-        digest = ":".join(parts[1:])
-        return digest if len(parts) == 3 and parts[0] == "blobs" and digests.is_valid(digest) else ""
-
-    def _from_index(self, index: Any) -> list[Imported]:
-        found = []
-        for member in index.get("manifests") or () if isinstance(index, dict) else ():
-            descriptor = descriptor_from(member)
-            if not self._content.has(descriptor.digest):
-                raise errors.InvalidArgument(f"invalid image archive: {descriptor.digest} is missing")
-            full = descriptor.annotations.get(NAME_ANNOTATION) or descriptor.annotations.get(REF_ANNOTATION, "")
-            # A bare tag is no name: whose would it be?
-            named = (_normal(full),) if "/" in full or ":" in full else ()
-            found.append(Imported(named, descriptor))
-        if not found:
-            raise errors.InvalidArgument("invalid image archive: no images in index.json")
-        return _joined(found)
-
-    def _from_docker(self, items: Any) -> list[Imported]:
-        """Older docker-archives have no manifest: one is made, in Docker's schema 2, over the layers as they are."""
-        if not isinstance(items, list) or not items or not all(isinstance(item, dict) for item in items):
-            raise errors.InvalidArgument("invalid image archive: manifest.json")
-        found = []
-        for item in items:
-            layers = [self._stored(path, _PLAIN_LAYER) for path in item.get("Layers") or ()]
-            document = {
-                "schemaVersion": 2,
-                "mediaType": image.MEDIA_DOCKER_MANIFEST,
-                "config": self._stored(item.get("Config"), image.MEDIA_DOCKER_CONFIG),
-                "layers": layers,
-            }
-            data = json.dumps(document).encode()
-            digest = digests.of(data)
-            self._lease.protect(leases.CONTENT, [digest])
-            self._content.put(data)
-            tags = tuple(_normal(str(tag)) for tag in item.get("RepoTags") or ())
-            found.append(Imported(tags, Descriptor(image.MEDIA_DOCKER_MANIFEST, digest, len(data))))
-        return found
-
-    def _stored(self, path: Any, media_type: str) -> dict[str, Any]:
-        cleaned = names.clean(str(path).encode()).decode()
-        cleaned = self._links.get(cleaned, cleaned)
-        if cleaned not in self._blobs:
-            raise errors.InvalidArgument(f'invalid image archive: "{path}" is missing')
-        digest = self._blobs[cleaned]
-        return descriptor_document(Descriptor(media_type, digest, self._content.info(digest).size))
-
-
-def _joined(found: list[Imported]) -> list[Imported]:
-    """One entry for each target, with all its names."""
-    by_digest: dict[str, Imported] = {}
-    for one in found:
-        before = by_digest.get(one.target.digest)
-        merged = (*before.names, *one.names) if before else one.names
-        plain = Descriptor(one.target.media_type, one.target.digest, one.target.size, platform=one.target.platform)
-        by_digest[one.target.digest] = Imported(tuple(dict.fromkeys(merged)), plain)
-    return list(by_digest.values())
-
-
-def _normal(name: str) -> str:
-    return str(reference.parse_normalized(name).with_default_tag())
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise errors.InvalidArgument(f"invalid image archive: {error}") from error

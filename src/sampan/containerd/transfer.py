@@ -15,16 +15,14 @@ import aiohttp
 
 from sampan import errors
 from sampan.containerd import host_image, leases, stacking
-from sampan.containerd.archive import Imported, Importer, export
+from sampan.containerd.archive import export, import_archive
 from sampan.containerd.content import ContentStore
-from sampan.containerd.diff.stream import decompressed
 from sampan.containerd.images import ImageStore
 from sampan.containerd.layers import Layer, Layers
 from sampan.containerd.leases import Lease, Leases
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.reachability import DOCUMENT_LIMIT, runnable
 from sampan.containerd.remotes import wording
-from sampan.containerd.remotes.download import Cut, Pipe
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.remotes.push import Push
 from sampan.containerd.remotes.registry import Repository, open_repository, open_session, repositories
@@ -117,21 +115,8 @@ class RegistryTransfer:
         """Import an image archive (`docker save`, OCI layout; plain, gzip or zstd), as it streams in; the images.
 
         Those for another platform are stored and not unpacked. InvalidArgument, DataLoss."""
-        ref = f"import-{os.urandom(8).hex()}"
-        with self._leases.held(ref) as lease:
-            pipe = Pipe()
-            working = asyncio.ensure_future(asyncio.to_thread(self._read_archive, pipe, lease, ref))
-            try:
-                async for piece in archive:
-                    await pipe.put(piece)
-                pipe.end()
-                found = await asyncio.shield(working)
-            except Cut:
-                found = await working
-            except BaseException:
-                pipe.cut()
-                await asyncio.wait({working})
-                raise
+        with self._leases.held(f"import-{os.urandom(8).hex()}") as lease:
+            found = await import_archive(self._content, lease, archive)
             loaded: list[Image] = []
             for one in found:
                 found_here = runnable(self._content, one.target, platforms.host())
@@ -141,18 +126,6 @@ class RegistryTransfer:
                     image, _ = await self._bring(None, chain, Image(name, one.target), progress)
                     loaded.append(image)
         return loaded
-
-    def _read_archive(self, pipe: Pipe, lease: Lease, ref: str) -> list[Imported]:
-        """In a thread."""
-        importer = Importer(self._content, lease, ref)
-        try:
-            stream = decompressed(pipe)
-            while piece := stream.read(1 << 18):
-                importer.feed(piece)
-            return importer.finish()
-        finally:
-            importer.close()
-            pipe.leave()
 
     def save(self, images: Sequence[str | Descriptor]) -> Iterator[bytes]:
         """The archive of the images (`archive.export`), in pieces; a descriptor is one without a name. NotFound."""
