@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.root
 class Daemon:
     """sampand without bridge and firewall: nothing outside of its own directories."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
         self.directory = directory
         self.socket = str(directory / "s")
         roots = ["--root", f"{directory}/root", "--state", f"{directory}/state"]
@@ -29,7 +29,17 @@ class Daemon:
         self.log = directory / f"log-{len(list(directory.glob('log-*')))}"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sampan.engine", "-H", f"unix://{self.socket}", *roots, *network, *arguments],
+                [
+                    *prefix,
+                    sys.executable,
+                    "-m",
+                    "sampan.engine",
+                    "-H",
+                    f"unix://{self.socket}",
+                    *roots,
+                    *network,
+                    *arguments,
+                ],
                 stderr=log,
             )
 
@@ -44,8 +54,8 @@ class Daemon:
             connection.connect(self.socket)
             connection.sendall(head.encode() + data)
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split()[1]), body
+        first, _, content = answer.partition(b"\r\n\r\n")
+        return int(first.split()[1]), content
 
     def answers(self) -> bool:
         try:
@@ -147,6 +157,46 @@ def test_containers_outlive_it_unless_told_otherwise(tmp_path: Path, live_restor
     assert again.ask("/containers/long?force=1", "DELETE")[0] == 204
     assert not os.path.exists(f"/proc/{pid}")
     assert again.end() == 0
+
+
+# Runs what follows it on a kernel that has no netfilter netlink: socket(AF_NETLINK, _, NETLINK_NETFILTER) fails.
+WITHOUT_NF_TABLES = """
+import errno, os, sys
+from sampan.linux import process, seccomp
+from sampan.runtime.seccomp import compile_profile
+family, protocol = ({"index": index, "value": value, "op": "SCMP_CMP_EQ"} for index, value in ((0, 16), (2, 12)))
+rule = {"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPROTONOSUPPORT, "args": [family, protocol]}
+seccomp.load(compile_profile({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]}))
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_without_nf_tables_it_serves_and_says_what_is_missing(tmp_path: Path) -> None:
+    """Containers run and have their bridge; what only a firewall could do is refused by name, and is in `info`."""
+    prefix = ["unshare", "--net", sys.executable, "-c", WITHOUT_NF_TABLES]
+    network = ["--iptables=true", "--bridge", "sp-bare", "--bip", "10.211.0.1/24"]
+    daemon = Daemon(tmp_path, *network, prefix=prefix).up()
+    try:
+        info = json.loads(daemon.ask("/info")[1])
+        assert info["FirewallBackend"]["Driver"] == "none"
+        (warning,) = [line for line in info["Warnings"] if "nftables" in line]
+        assert "Protocol not supported" in warning
+        wish = {"Image": "sampan/host", "Cmd": ["true"]}
+        assert daemon.ask("/containers/create?name=plain", "POST", wish)[0] == 201
+        assert daemon.ask("/containers/plain/start", "POST")[0] == 204
+        assert json.loads(daemon.ask("/containers/plain/wait", "POST")[1])["StatusCode"] == 0
+        published = wish | {"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}}
+        assert daemon.ask("/containers/create?name=published", "POST", published)[0] == 201
+        status, body = daemon.ask("/containers/published/start", "POST")
+        text = json.loads(body)["message"]
+        assert status == 500
+        assert text.startswith("driver failed programming external connectivity on endpoint published (")
+        assert "no port can be published: the kernel does not offer the firewall" in text
+        inside = ["nsenter", "--target", str(daemon.process.pid), "--net", "cat"]
+        localnet = "/proc/sys/net/ipv4/conf/sp-bare/route_localnet"  # nothing would keep a container from 127.0.0.1
+        assert subprocess.run([*inside, localnet], capture_output=True, text=True).stdout == "0\n"
+    finally:
+        assert daemon.end() == 0
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,8 @@ def _assemble(
         containers=usage,
         events=events,
         driver=core.snapshots.name,
-        degraded=(*degraded, *lacking(room.facts.capabilities)),
+        degraded=(*degraded, *lacking(room.facts.capabilities), *_unfenced(settings, networks)),
+        fenced=not networks.unfenced,
         disk=disk_usage.sources(images, room, volumes, usage),
     )
     removal = Removal(images, core.images, usage, events)
@@ -168,6 +169,11 @@ def _assemble(
     return Engine(
         settings, core, events, images, removal, transfers, archives, registries, volumes, networks, room, system
     )
+
+
+def _unfenced(settings: Settings, networks: Networks) -> list[str]:
+    """A warning where the firewall was wanted and is not to be had."""
+    return [f"nftables: {networks.unfenced}"] if networks.unfenced and settings.iptables else []
 
 
 async def _leave(room: Room, settings: Settings) -> None:

@@ -48,6 +48,7 @@ class System:
         driver: str,
         log_drivers: Sequence[str] = ("json-file", "local", "none"),
         degraded: Sequence[str] = (),
+        fenced: bool = True,
         disk: Mapping[str, Callable[[], Awaitable[Any]]] | None = None,
     ) -> None:
         self._settings = settings
@@ -57,6 +58,7 @@ class System:
         self._driver = driver
         self._log_drivers = log_drivers
         self._degraded = degraded
+        self._fenced = fenced
         self._disk = disk or {}
         self.id = engine_id(settings.root)
 
@@ -122,6 +124,7 @@ class System:
             InitCommit=documents.Commit(ID=VERSION, Expected=VERSION),
             SecurityOptions=machine.security_options(),
             CDISpecDirs=[],
+            FirewallBackend=documents.Firewall(Driver="nftables" if self._fenced else "none"),
             Warnings=lines or None,
         )
         if self._settings.default_address_pools:
@@ -174,7 +177,6 @@ def _configured(settings: Settings) -> dict[str, Any]:
         "Runtimes": runtimes(settings),
         "DefaultRuntime": settings.default_runtime,
         "LiveRestoreEnabled": settings.live_restore,
-        "FirewallBackend": documents.Firewall(Driver="nftables" if settings.iptables else "none"),
         "HttpProxy": _environment("HTTP_PROXY"),
         "HttpsProxy": _environment("HTTPS_PROXY"),
         "NoProxy": _environment("NO_PROXY"),

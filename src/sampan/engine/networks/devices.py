@@ -46,8 +46,10 @@ class Devices:
 
     # bridges
 
-    def ensure_bridge(self, network: Network) -> None:
-        """Make the network's bridge with its gateway address, or complete the one that is there."""
+    def ensure_bridge(self, network: Network, *, fenced: bool) -> None:
+        """Make the network's bridge with its gateway address, or complete the one that is there.
+
+        `fenced`: the firewall keeps what comes by the bridge from 127.0.0.0/8, so that this may be routed at all."""
         device = network.device
         mtu = int(network.options.get(OPTION_MTU, "0"))
         try:
@@ -66,7 +68,7 @@ class Devices:
             broadcast = IPv4Network(network.subnet).broadcast_address.packed
             messages.append(route.add_address(link.index, gateway, network.prefix_len, broadcast))
         self._socket.perform(messages)
-        _write_sysctl(f"net/ipv4/conf/{device}/route_localnet", "1")
+        _write_sysctl(f"net/ipv4/conf/{device}/route_localnet", "1" if fenced else "0")
         # An address on each bridge, its duplicate detection and its multicast memberships, for a family not offered.
         _write_sysctl(f"net/ipv6/conf/{device}/disable_ipv6", "1")
 

@@ -46,8 +46,16 @@ class Firewall:
     """The table in the kernel. Not for concurrent use."""
 
     def __init__(self, bridge: str) -> None:
+        """OSError naming what the kernel refused when it has no nf_tables, or not all that the table is made of."""
         self.table = nft.Table(f"sampan-{bridge}")
         self._socket = NetlinkSocket(NETLINK_NETFILTER)
+        # Made and deleted in one transaction, which nobody sees; the table itself may be in use by containers.
+        probe = nft.Table(f"sampan-{bridge}-probe")
+        try:
+            nft.transact(self._socket, [*ruleset(probe, [], []), probe.delete()])
+        except BaseException:
+            self._socket.close()
+            raise
 
     def close(self) -> None:
         self._socket.close()

@@ -55,7 +55,7 @@ class Networks(Sandboxes):
                 self._store.put_network(network)
         for network in self._store.networks():
             if network.device:
-                self._devices.ensure_bridge(network)
+                self._devices.ensure_bridge(network, fenced=bool(self._firewall))
         if self._options.ip_forward:
             enable_forwarding()
         self._rewrite_firewall()
@@ -111,7 +111,7 @@ class Networks(Sandboxes):
         with transaction(self._connection):
             self._store.put_network(network)
         try:
-            self._devices.ensure_bridge(network)
+            self._devices.ensure_bridge(network, fenced=bool(self._firewall))
             self._rewrite_firewall()
         except BaseException:
             self._devices.remove_bridge(network.device)

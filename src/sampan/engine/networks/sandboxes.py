@@ -51,7 +51,7 @@ class Sandboxes:
         self._events = events
         self._store = NetworkStore(connection)
         self._devices = Devices()
-        self._firewall = Firewall(bridge_name(options)) if options.iptables else None
+        self._firewall, self.unfenced = _open_firewall(options)
         self._ports = PortHolds()
         # Addresses of links whose deletion is under way: the bridge still knows them by the old port.
         self._resting: dict[str, tuple[str, str]] = {}
@@ -314,6 +314,8 @@ class Sandboxes:
             container.port_bindings, container.exposed_ports, container.publish_all_ports, binding
         )
         try:
+            if requests and self.unfenced:
+                raise Error(f"no port can be published: {self.unfenced}")
             return self._ports.allocate(requests)
         except Error as error:
             where = f"endpoint {way_out.container_name} ({way_out.id})"
@@ -350,6 +352,16 @@ class Sandboxes:
 
 def bridge_name(options: Options) -> str:
     return options.bridge if options.bridge not in ("", "none") else DEFAULT_BRIDGE
+
+
+def _open_firewall(options: Options) -> tuple[Firewall | None, str]:
+    """The firewall, or None and why there is none: without it bridges work, but nothing is masqueraded or published."""
+    if not options.iptables:
+        return None, "the firewall is left alone (--iptables=false)"
+    try:
+        return Firewall(bridge_name(options)), ""
+    except OSError as error:
+        return None, f"the kernel does not offer the firewall that this needs: {error}"
 
 
 def targets(sandbox: Sandbox, endpoints: Sequence[Endpoint]) -> list[Target]:
