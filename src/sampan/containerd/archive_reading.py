@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sampan import errors
@@ -33,11 +33,13 @@ _DOCUMENTS = ("index.json", "manifest.json", "oci-layout", "repositories")
 @dataclass(frozen=True, slots=True)
 class Imported:
     """An image found in an archive. `names` are normalised, and none for an image without any; `refs` are what the
-    layout calls it where that is no name (a tag alone)."""
+    layout calls it where that is no name (a tag alone). `members` are the index's entries for it as they are,
+    annotations and all, for clients that name images themselves; docker's formats have theirs named in the same way."""
 
     names: tuple[str, ...]
     target: Descriptor
     refs: tuple[str, ...] = ()
+    members: tuple[Descriptor, ...] = ()
 
 
 class Importer:
@@ -139,7 +141,7 @@ class Importer:
             full = descriptor.annotations.get(NAME_ANNOTATION) or ref
             # A bare tag is no name: whose would it be?
             named = (_normal(full),) if "/" in full or ":" in full else ()
-            found.append(Imported(named, descriptor, () if named or not ref else (ref,)))
+            found.append(Imported(named, descriptor, () if named or not ref else (ref,), (descriptor,)))
         if not found:
             raise errors.InvalidArgument("invalid image archive: no images in index.json")
         return _joined(found)
@@ -221,8 +223,13 @@ def _joined(found: Iterable[Imported]) -> list[Imported]:
         before = by_digest.get(one.target.digest, Imported((), one.target))
         all_names, refs = dict.fromkeys((*before.names, *one.names)), dict.fromkeys((*before.refs, *one.refs))
         plain = Descriptor(one.target.media_type, one.target.digest, one.target.size, platform=one.target.platform)
-        by_digest[one.target.digest] = Imported(tuple(all_names), plain, tuple(refs))
+        members = (*before.members, *(one.members or _members(plain, one.names)))
+        by_digest[one.target.digest] = Imported(tuple(all_names), plain, tuple(refs), members)
     return list(by_digest.values())
+
+
+def _members(target: Descriptor, names: Sequence[str]) -> list[Descriptor]:
+    return [replace(target, annotations={NAME_ANNOTATION: name}) for name in names] or [target]
 
 
 def _normal(name: str) -> str:

@@ -62,6 +62,11 @@ class RegistryTransfer:
         self._naming = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
 
+    @property
+    def settings(self) -> RegistrySettings:
+        """For transfers of other namespaces than the engine's."""
+        return self._settings
+
     async def pull(
         self, reference: str, *, platform: Platform | None, credentials: Credentials, progress: Report
     ) -> Image:

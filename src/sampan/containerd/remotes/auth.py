@@ -59,6 +59,10 @@ class Authorizer:
         self._challenges: list[Challenge] = []
         self._tokens: dict[str, tuple[str, float]] = {}
 
+    @property
+    def asked(self) -> bool:
+        return bool(self._challenges)
+
     def challenged(self, found: list[Challenge]) -> None:
         """What the host last asked for; tokens given for another question are forgotten."""
         if found != self._challenges:

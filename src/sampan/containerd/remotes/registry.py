@@ -114,6 +114,11 @@ class Repository:
         """Of something in this repository: "manifests/latest"."""
         return f"{self.endpoint.base}/v2/{self.reference.path}/{rest}"
 
+    @property
+    def asks(self) -> bool:
+        """Whether the host answered `ping` with the question who is there."""
+        return self._authorizer.asked
+
     async def ping(self) -> None:
         """Learn how the host wants to be asked. Unavailable when it cannot be reached or is no registry."""
         url = f"{self.endpoint.base}/v2/"
