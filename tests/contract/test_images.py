@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 
 import pytest
 
 from sampan import errors
 from sampan.containerd import leases
-from sampan.containerd.content import ContentStore
-from sampan.containerd.images import INGEST_KEPT_NS, ImageStore
+from sampan.containerd.containers import Container, Payload, create_table
+from sampan.containerd.gc import INGEST_KEPT_NS
 from sampan.containerd.leases import Leases
-from sampan.containerd.metadata import Metadata
+from sampan.containerd.metadata import Metadata, now
 from sampan.containerd.services import Image
-from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
+from sampan.containerd.snapshots.kinds import SnapshotterKinds
+from sampan.containerd.stores import open_stores
 from sampan.oci import digest, image
 from sampan.oci.image import Descriptor, descriptor_document
 
@@ -25,13 +27,15 @@ class Place:
     def __init__(self, path):
         self.path = path
         self.metadata = Metadata(f"{path}/core.db")
-        self.content = ContentStore(self.metadata, f"{path}/content", "test")
-        self.snapshots = OverlaySnapshotter(self.metadata, f"{path}/snapshots", "test")
+        create_table(self.metadata)
+        self.kinds = SnapshotterKinds(self.metadata, f"{path}/snapshots")
+        self.stores = open_stores(self.metadata, str(path), self.kinds, "test", is_engines=True)
+        self.content, self.images = self.stores.content, self.stores.images
+        self.snapshots = self.stores.snapshotters["overlayfs"]
         self.leases = Leases(self.metadata, "test")
-        self.images = ImageStore(self.metadata, "test", self.content, self.snapshots, self.leases)
 
     def close(self):
-        self.snapshots.close()
+        self.kinds.close()
         self.metadata.close()
 
     def put(self, media_type: str, data: bytes) -> Descriptor:
@@ -92,7 +96,7 @@ def test_a_name_is_made_found_moved_and_deleted(place):
 
 
 def test_containerd_namespaces_have_their_own_names(place):
-    other = ImageStore(place.metadata, "other", place.content, place.snapshots, place.leases)
+    other = open_stores(place.metadata, str(place.path), place.kinds, "other").images
     place.images.put(Image("x", Descriptor("t", digest.of(b"1"), 1)))
     assert list(other.list()) == []
 
@@ -170,8 +174,9 @@ def test_ingests_are_given_up_after_a_day(place):
         ingest = place.content.writer(ref)
         ingest.write(b"12345")
         ingest.close()
-    with place.metadata.transaction() as connection:
-        connection.execute("update ingests set started_at = started_at - ? where ref != 'new'", (INGEST_KEPT_NS,))
+    for file in (place.path / "content/ingest").iterdir():
+        if file.name != "2":  # numbered in the order above
+            os.utime(file, ns=(0, now() - INGEST_KEPT_NS))
     busy = place.content.writer("busy")
     assert place.images.collect() == 5
     assert [ref for ref, _, _ in place.content.ingests()] == ["new", "busy"]
@@ -205,3 +210,31 @@ def test_a_collection_beside_writers_takes_nothing_that_was_named(place):
         thread.join()
     assert failures == []
     assert [place.content.read(digest.of(f"blob {i}".encode())) for i in range(15)]
+
+
+def test_what_only_a_clients_lease_holds_stays_also_after_a_restart(place):
+    """And what a pull held that the last process did not end is free."""
+    kept, lost = place.content.put(b"a client's"), place.content.put(b"a pull's")
+    place.stores.leases.create("a client's", {})
+    place.stores.leases.add("a client's", "content", kept)
+    held = place.leases.held("pull")
+    held.__enter__().protect(leases.CONTENT, [lost])
+    assert place.images.collect() == 0
+    leases.forget_transfers(place.metadata)
+    assert place.images.collect() == len(b"a pull's")
+    assert place.blobs() == {kept}
+
+
+def test_what_labels_and_containers_name_stays(place):
+    """containerd's rules hold in the engine's namespace as well: a client may keep its own there."""
+    root = place.content.put(b"root", {"containerd.io/gc.root": "x"})
+    below = place.content.put(b"below")
+    place.content.label(root, {"containerd.io/gc.ref.content.0": below})
+    place.snapshots.prepare("x", "")
+    place.snapshots.commit("base", "x")
+    place.stores.containers.create(
+        Container("c", runtime="r", spec=Payload("t", b""), snapshotter="overlayfs", snapshot_key="base")
+    )
+    place.content.put(b"gone")
+    assert place.images.collect() == len(b"gone")
+    assert place.blobs() == {root, below} and place.chains() == {"base"}

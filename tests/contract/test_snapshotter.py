@@ -19,7 +19,7 @@ from sampan.containerd.metadata import Metadata
 from sampan.containerd.services import Mount
 from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.native import NativeSnapshotter
-from sampan.containerd.snapshots.overlayfs import VOLATILE_LABEL, OverlaySnapshotter
+from sampan.containerd.snapshots.overlayfs import VOLATILE_LABEL, OverlaySnapshotter, briefly_attached, overlay_view
 from sampan.linux import abi, mount
 
 pytestmark = pytest.mark.root
@@ -102,6 +102,14 @@ def layer(snapshots, name: str, parent: str = "", **files: str) -> None:
         for path, text in files.items():
             (root / path).write_text(text)
     snapshots.commit(name, f"{name}-active")
+
+
+def tall(snapshots, height: int) -> None:
+    """A chain l0 ... of so many layers, with a file in each."""
+    for i in range(height):
+        snapshots.prepare("x", "")
+        (Path(snapshots.upper("x")) / f"f{i}").write_text(str(i))
+        snapshots.commit(f"l{i}", "x", parent=f"l{i - 1}" if i else "", synced=True)
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -286,17 +294,39 @@ def test_attributes_and_links_survive_a_chain(snapshots):
 class TestOverlayfs:
     """What only the overlay snapshotter promises."""
 
-    def test_a_hundred_layers_are_mounted(self, overlay):
-        for i in range(120):
-            overlay.snapshots.prepare("x", "")
-            (Path(overlay.snapshots.upper("x")) / f"f{i}").write_text(str(i))
-            overlay.snapshots.commit(f"l{i}", "x", parent=f"l{i - 1}" if i else "", synced=True)
-        [one] = overlay.snapshots.prepare("a", "l119")
-        assert len([o for o in one.options if o.startswith("lowerdir+=")]) == 120
-        with mounted([one]) as root:
-            assert tree(root) == {f"f{i}": str(i) for i in range(120)}
-            (root / "f7").write_text("mine")
+    def test_a_hundred_and_thirty_layers_fit_the_page_that_mount_takes(self, overlay):
+        """More than docker allows in an image (127); by mount(2), as every client does it, on every kernel."""
+        tall(overlay.snapshots, 130)
+        [one] = overlay.snapshots.prepare("a", "l129")
+        assert not any(option.startswith("lowerdir+=") for option in one.options)
+        target = overlay.path / "mnt"
+        target.mkdir()
+        mount.mount("overlay", str(target), "overlay", 0, ",".join(one.options))
+        try:
+            assert tree(target) == {f"f{i}": str(i) for i in range(130)}
+            (target / "f7").write_text("mine")
+        finally:
+            mount.umount2(str(target))
         assert (Path(overlay.snapshots.upper("a")) / "f7").read_text() == "mine"
+
+    def test_three_hundred_layers_are_mounted(self, overlay):
+        tall(overlay.snapshots, 300)
+        [one] = overlay.snapshots.prepare("a", "l299")
+        assert len([o for o in one.options if o.startswith("lowerdir+=")]) == 300
+        with mounted([one]) as root:
+            assert tree(root) == {f"f{i}": str(i) for i in range(300)}
+
+    def test_a_stack_is_seen_read_only_also_in_the_way_of_older_kernels(self, overlay):
+        tall(overlay.snapshots, 130)
+        for look in (overlay_view, lambda layers: briefly_attached(layers, False)):
+            fd = look(overlay.snapshots.layers("l129"))
+            try:
+                assert tree(Path(f"/proc/self/fd/{fd}")) == {f"f{i}": str(i) for i in range(130)}
+                with pytest.raises(OSError, match="Read-only file system"):
+                    Path(f"/proc/self/fd/{fd}/x").write_text("")
+            finally:
+                os.close(fd)
+        assert "sampan-overlay-" not in Path("/proc/self/mounts").read_text()
 
     def test_options_of_a_short_chain_fit_the_page_that_mount_takes(self, overlay):
         parent = ""
@@ -357,7 +387,7 @@ def pulled(snapshots: ErofsSnapshotter, name: str, parent: str, *members: layers
     key = f"extract {name}"
     snapshots.prepare(key, "")
     unpacked = snapshots.unpack(io.BytesIO(layers.layer(*members)), snapshots.upper(key))
-    snapshots.place(key, snapshots.layers(parent), unpacked.applied)
+    snapshots.place(snapshots.upper(key), snapshots.layers(parent), unpacked)
     snapshots.sync(key)
     snapshots.commit(name, key, parent=parent, synced=True)
 

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
 
 from sampan import errors
-from sampan.containerd import host_image
-from sampan.containerd.content import ContentStore
-from sampan.containerd.images import ImageStore
-from sampan.containerd.leases import Leases
+from sampan.containerd import containers, host_image
+from sampan.containerd.leases import Leases, forget_transfers
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.services import Content, Images, Snapshotter, Tasks, Transfer
-from sampan.containerd.snapshots import erofs, overlayfs
-from sampan.containerd.snapshots.erofs import ErofsSnapshotter
-from sampan.containerd.snapshots.native import NativeSnapshotter
+from sampan.containerd.snapshots.kinds import SnapshotterKinds
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
+from sampan.containerd.stores import Stores, open_stores
 from sampan.containerd.transfer import RegistryTransfer
 
 ENGINE_NAMESPACE = "moby"
@@ -40,29 +36,31 @@ class ContainerCore:
     def __init__(
         self,
         metadata: Metadata,
-        content: ContentStore,
-        images: ImageStore,
-        snapshots: OverlaySnapshotter | NativeSnapshotter,
+        stores: Stores,
+        kinds: SnapshotterKinds,
+        snapshotter: str,
         transfer: RegistryTransfer,
         tasks: Tasks,
         lock_fd: int,
-        degraded: Sequence[str],
         root: str,
-        namespace: str,
     ) -> None:
-        self.content, self.images, self.snapshots = content, images, snapshots
-        self.transfer, self.tasks = transfer, tasks
+        self.content, self.images = stores.content, stores.images
+        self.snapshots, self.transfer, self.tasks = stores.snapshotters[snapshotter], transfer, tasks
         # What this machine does not offer, in words for `info`.
-        self.degraded = tuple(degraded)
+        self.degraded: tuple[str, ...] = ()
+        if OverlaySnapshotter.name in kinds.missing:
+            reason = kinds.missing[OverlaySnapshotter.name]
+            self.degraded = (f"overlayfs: {reason}: layers are copied, sampan/host is not offered",)
         # What the gRPC edge needs to open the same stores for other containerd namespaces.
-        self.metadata, self.root, self.namespace = metadata, root, namespace
-        self._snapshotter, self._registries = snapshots, transfer
+        self.metadata, self.root, self.namespace = metadata, root, stores.namespace
+        self.stores, self.kinds = stores, kinds
+        self._registries = transfer
         self._lock_fd = lock_fd
 
     async def close(self) -> None:
-        """Stop transfers and the janitor, close the database. Tasks are their opener's to close."""
+        """Stop transfers and the janitors, close the database. Tasks are their opener's to close."""
         await self._registries.close()
-        self._snapshotter.close()
+        self.kinds.close()
         self.metadata.close()
         os.close(self._lock_fd)
 
@@ -77,29 +75,33 @@ async def open_core(
 ) -> ContainerCore:
     """The core on directory `root` (made when missing), with `tasks` as its running side.
 
-    `snapshotter` is "overlayfs", "native", "erofs" or "" (overlayfs where it works). Unavailable when another process
-    has `root` open or erofs was asked for and does not work; InvalidArgument for an unknown snapshotter."""
+    `snapshotter` is that of the engine: "overlayfs", "native", "erofs" or "" (`SnapshotterKinds.choose`). Unavailable
+    when another process has `root` open or the snapshotter does not work here; InvalidArgument for an unknown one."""
     os.makedirs(root, mode=0o711, exist_ok=True)
-    lock_fd = _lock(root)
+    lock_fd = lock(root)
     try:
         metadata = Metadata(f"{root}/core.db")
-        content = ContentStore(metadata, f"{root}/content", namespace)
-        leases = Leases(metadata, namespace)
-        snapshots, degraded = _snapshotter(metadata, f"{root}/snapshots", namespace, snapshotter)
-        images = ImageStore(metadata, namespace, content, snapshots, leases)
-        leases.forget_all()
-        content.recover()
-        snapshots.recover()
+        containers.create_table(metadata)
+        kinds = SnapshotterKinds(metadata, f"{root}/snapshots")
+        chosen = kinds.choose(snapshotter, namespace)
+        stores = open_stores(metadata, root, kinds, namespace, is_engines=True)
+        snapshots = stores.snapshotters[chosen]
+        forget_transfers(metadata)
+        stores.content.recover()
+        kinds.recover()
         if isinstance(snapshots, OverlaySnapshotter):
-            host_image.embed(content, images, snapshots)
-        transfer = RegistryTransfer(metadata, content, images, snapshots, leases, registries or RegistrySettings())
-        return ContainerCore(metadata, content, images, snapshots, transfer, tasks, lock_fd, degraded, root, namespace)
+            host_image.embed(stores.content, stores.images, snapshots)
+        settings = registries or RegistrySettings()
+        held = Leases(metadata, namespace)
+        transfer = RegistryTransfer(metadata, stores.content, stores.images, snapshots, held, settings)
+        return ContainerCore(metadata, stores, kinds, chosen, transfer, tasks, lock_fd, root)
     except BaseException:
         os.close(lock_fd)
         raise
 
 
-def _lock(root: str) -> int:
+def lock(root: str) -> int:
+    """A descriptor whose life is the right to write below `root`. Unavailable when another process has it."""
     fd = os.open(f"{root}/core.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,21 +109,3 @@ def _lock(root: str) -> int:
         os.close(fd)
         raise errors.Unavailable(f'"{root}" is in use by another process') from None
     return fd
-
-
-def _snapshotter(
-    metadata: Metadata, directory: str, namespace: str, wanted: str
-) -> tuple[OverlaySnapshotter | NativeSnapshotter, list[str]]:
-    if wanted not in ("", "overlayfs", "native", "erofs"):
-        raise errors.InvalidArgument(f'unknown snapshotter "{wanted}"')
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    reason = "" if wanted == "native" else overlayfs.probe(directory)
-    if wanted == "native" or (wanted == "" and reason):
-        degraded = [f"overlayfs: {reason}: layers are copied, sampan/host is not offered"] if reason else []
-        return NativeSnapshotter(metadata, f"{directory}/native", namespace), degraded
-    if wanted == "erofs":
-        if reason := reason or erofs.probe(directory):
-            raise errors.Unavailable(f"snapshotter erofs: {reason}")
-        return ErofsSnapshotter(metadata, f"{directory}/erofs", namespace), []
-    userxattr = not overlayfs.may_set_trusted()
-    return OverlaySnapshotter(metadata, f"{directory}/overlayfs", namespace, userxattr=userxattr), []

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Literal
 from sampan import errors
 from sampan.containerd import leases as pulls
 from sampan.containerd import leasing, reachability
-from sampan.containerd.images import INGEST_KEPT_NS
 from sampan.containerd.metadata import Metadata, now
 from sampan.containerd.services import ContentInfo, SnapshotInfo
 
 if TYPE_CHECKING:
     from sampan.containerd.stores import Stores
 
+# An ingest nobody resumed for this long is given up by the next collection; containerd's leases of pulls last as long.
+INGEST_KEPT_NS = 24 * 3600 * 10**9
 ROOT_LABEL = "containerd.io/gc.root"
 _CONTENT_REF = "containerd.io/gc.ref.content"
 _SNAPSHOT_REF = "containerd.io/gc.ref.snapshot."
@@ -159,12 +160,8 @@ def _sweep_snapshots(stores: Stores, snapshots: Mapping[tuple[str, str], Snapsho
 def _sweep_ingests(metadata: Metadata, stores: Stores) -> int:
     """Those without a lease that nobody went on with for a day."""
     freed = 0
-    leased = {
-        ref
-        for lease in stores.leases.list()
-        for kind, ref in stores.leases.resources(lease.id)
-        if kind == leasing.INGESTS
-    }
+    query = "select ref from lease_resources where namespace=? and kind=?"
+    leased = {row[0] for row in metadata.rows(query, stores.namespace, leasing.INGESTS)}
     for status in list(stores.content.statuses()):
         if status.ref not in leased and now() - status.updated_at > INGEST_KEPT_NS:
             try:

@@ -1,7 +1,7 @@
 """Leases: what protects the parts of something unfinished, a running pull above all, from garbage collection.
 
 A lease names resources before they exist, so there is no moment between a blob's commit and its image's name in
-which a collection could take it. Leases of pulls do not survive the process (`forget_all` on start): a pull
+which a collection could take it. Leases of pulls do not survive the process (`forget_transfers` on start): a pull
 that was cut off begins anew and finds its ingests.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from sampan.containerd.metadata import Metadata, labels_text, now
+from sampan.containerd.metadata import Metadata, labels_from, labels_text, now
 
 CONTENT, SNAPSHOT = "content", "snapshots"
+# Marks the leases that end with this process: those that clients made are theirs and stay.
+OWN_LABEL = "sampan.io/lease.transfer"
 
 
 class Leases:
@@ -27,7 +29,7 @@ class Leases:
         with self._metadata.transaction() as connection:
             connection.execute(
                 "insert or replace into leases (namespace, id, created_at, labels) values (?, ?, ?, ?)",
-                (self._namespace, name, now(), labels_text(None)),
+                (self._namespace, name, now(), labels_text({OWN_LABEL: "true"})),
             )
         try:
             yield Lease(self._metadata, self._namespace, name)
@@ -44,10 +46,14 @@ class Leases:
             held.setdefault(kind, set()).add(ref)
         return held
 
-    def forget_all(self) -> None:
-        with self._metadata.transaction() as connection:
-            connection.execute("delete from leases where namespace=?", (self._namespace,))
-            connection.execute("delete from lease_resources where namespace=?", (self._namespace,))
+
+def forget_transfers(metadata: Metadata) -> None:
+    """At start: the leases of transfers that the last process did not end, in all namespaces."""
+    with metadata.transaction() as connection:
+        for namespace, name, labels in metadata.rows("select namespace, id, labels from leases"):
+            if OWN_LABEL in labels_from(labels):
+                connection.execute("delete from leases where namespace=? and id=?", (namespace, name))
+                connection.execute("delete from lease_resources where namespace=? and lease=?", (namespace, name))
 
 
 class Lease:

@@ -50,6 +50,7 @@ create table if not exists leases (
 create table if not exists lease_resources (
     namespace text not null, lease text not null, kind text not null, ref text not null,
     primary key (namespace, lease, kind, ref)) without rowid;
+create table if not exists settings (name text not null primary key, value text not null) without rowid;
 """
 
 
@@ -129,6 +130,15 @@ class Metadata:
                 self._after.append(action)
                 return
         action()
+
+    def setting(self, name: str) -> str:
+        """What this root was told once, "" for nothing."""
+        row = self.row("select value from settings where name=?", name)
+        return "" if row is None else str(row[0])
+
+    def set(self, name: str, value: str) -> None:
+        with self.transaction(durable=True) as connection:
+            connection.execute("insert or replace into settings (name, value) values (?, ?)", (name, value))
 
     def rows(self, query: str, *arguments: Any) -> list[tuple[Any, ...]]:
         with self._lock:

@@ -47,11 +47,11 @@ def finish(
             lowers = snapshots.layers(one.layer.chain)
             continue
         if isinstance(snapshots, ErofsSnapshotter):
-            root = snapshots.place(one.job.key, lowers, one.unpacked.applied)
+            lowers = snapshots.place(snapshots.upper(one.job.key), lowers, one.unpacked)
         else:
             root = snapshots.upper(one.job.key)
             settle(root, lowers, one.unpacked.applied)
-        lowers = [root, *lowers]
+            lowers = [root, *lowers]
         fresh.append(one)
     if fresh:
         snapshots.sync(*(one.job.key for one in fresh if one.job is not None))

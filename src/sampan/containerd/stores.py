@@ -8,39 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from sampan import errors
-from sampan.containerd import containers, gc, identifiers
+from sampan.containerd import gc, identifiers
 from sampan.containerd.containers import Containers
 from sampan.containerd.content import ContentStore
-from sampan.containerd.core import ContainerCore
 from sampan.containerd.events import Exchange
 from sampan.containerd.images import ImageStore
-from sampan.containerd.leases import Leases
 from sampan.containerd.leasing import Leasing
+from sampan.containerd.metadata import Metadata
 from sampan.containerd.namespaces import Namespaces
-from sampan.containerd.services import SnapshotInfo, Snapshotter
-from sampan.containerd.snapshots import overlayfs
-from sampan.containerd.snapshots.erofs import ErofsSnapshotter
+from sampan.containerd.snapshots.kinds import SnapshotterKinds
 from sampan.containerd.snapshots.native import NativeSnapshotter
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
+
+if TYPE_CHECKING:
+    from sampan.containerd.core import ContainerCore
 
 # After so many changes, one of them a removal, garbage is collected without being asked (containerd's default).
 _MUTATIONS = 100
 
-
-class ClientSnapshotter(Snapshotter, Protocol):
-    """A snapshotter whose labels clients change. `stacks`: see `diff.unpack`."""
-
-    stacks: bool
-    userxattr: bool
-
-    def relabel(self, key: str, labels: Mapping[str, str]) -> SnapshotInfo: ...
-
-    def lowers(self, key: str) -> list[str]: ...
+ClientSnapshotter = OverlaySnapshotter | NativeSnapshotter
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +54,25 @@ class Stores:
         return self.snapshotters[name]
 
 
+def open_stores(
+    metadata: Metadata, root: str, kinds: SnapshotterKinds, namespace: str, *, is_engines: bool = False
+) -> Stores:
+    """Those of `namespace`, on the database and the directories below `root`. `is_engines`: see `gc.collect`."""
+
+    def collect() -> int:
+        return gc.collect(metadata, stores, is_engines)
+
+    stores = Stores(
+        namespace,
+        ContentStore(metadata, f"{root}/content", namespace),
+        ImageStore(metadata, namespace, collect),
+        Containers(metadata, namespace),
+        Leasing(metadata, namespace),
+        {name: kinds.open(name, namespace) for name in kinds.names},
+    )
+    return stores
+
+
 class StoreTable:
     """Every namespace's stores over one core, with the events and the garbage collection they share."""
 
@@ -70,10 +80,8 @@ class StoreTable:
         self.core = core
         self.metadata = core.metadata
         self.namespaces = Namespaces(core.metadata)
-        containers.create_table(core.metadata)
         self.events = Exchange()
-        self._opened: dict[str, Stores] = {}
-        self._close: list[Callable[[], None]] = []
+        self._opened: dict[str, Stores] = {core.namespace: core.stores}
         self._changes: dict[str, tuple[int, bool]] = {}
         self._collections: set[asyncio.Task[int]] = set()
 
@@ -81,7 +89,8 @@ class StoreTable:
         """InvalidArgument for a name that is none."""
         if namespace not in self._opened:
             identifiers.validate(namespace)
-            self._opened[namespace] = self._open(namespace)
+            core = self.core
+            self._opened[namespace] = open_stores(core.metadata, core.root, core.kinds, namespace)
         return self._opened[namespace]
 
     def changed(self, namespace: str, *, removed: bool = False) -> None:
@@ -103,46 +112,12 @@ class StoreTable:
         names = {one.name for one in self.namespaces.list()} - {self.core.namespace} | {asking}
         for name in sorted(names):
             self._changes.pop(name, None)
-            freed += await asyncio.to_thread(gc.collect, self.metadata, self.of(name), name == self.core.namespace)
+            freed += await asyncio.to_thread(self.of(name).images.collect)
         return freed
 
     def close(self) -> None:
         for collection in self._collections:
             collection.cancel()
-        for close in self._close:
-            close()
-
-    def _open(self, namespace: str) -> Stores:
-        core = self.core
-        directory = f"{core.root}/snapshots"
-        snapshotters: dict[str, ClientSnapshotter] = {}
-        is_engines = namespace == core.namespace
-        if is_engines:
-            snapshotters[core.snapshots.name] = core.snapshots  # type: ignore[assignment]
-        elif core.snapshots.name == ErofsSnapshotter.name:
-            indexed = ErofsSnapshotter(self.metadata, f"{directory}/erofs", namespace)
-            snapshotters[indexed.name] = indexed
-            self._close.append(indexed.close)
-        # Where the engine has erofs, clients still get what they ask for by default.
-        overlays = core.snapshots.name in (OverlaySnapshotter.name, ErofsSnapshotter.name)
-        if overlays and OverlaySnapshotter.name not in snapshotters:
-            userxattr = not overlayfs.may_set_trusted()
-            opened = OverlaySnapshotter(self.metadata, f"{directory}/overlayfs", namespace, userxattr=userxattr)
-            snapshotters[opened.name] = opened
-            self._close.append(opened.close)
-        if NativeSnapshotter.name not in snapshotters:
-            native = NativeSnapshotter(self.metadata, f"{directory}/native", namespace)
-            snapshotters[native.name] = native
-            self._close.append(native.close)
-        if is_engines:
-            content, images = core.content, core.images
-            assert isinstance(content, ContentStore) and isinstance(images, ImageStore)
-        else:
-            content = ContentStore(self.metadata, f"{core.root}/content", namespace)
-            held = Leases(self.metadata, namespace)
-            images = ImageStore(self.metadata, namespace, content, next(iter(snapshotters.values())), held)
-        leases = Leasing(self.metadata, namespace)
-        return Stores(namespace, content, images, Containers(self.metadata, namespace), leases, snapshotters)
 
 
 def directories(table: StoreTable) -> Sequence[str]:

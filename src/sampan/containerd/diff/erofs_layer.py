@@ -39,10 +39,45 @@ class ErofsLayer(Applied):
         self.path, self.tree, self.metadata = path, tree, metadata
 
 
+class Unindexable(Exception):
+    """A layer that erofs has no room for; the text says of what. `layer` is good until it is closed."""
+
+    def __init__(self, reason: str, fd: int, size: int) -> None:
+        super().__init__(reason)
+        self._fd, self._size = fd, size
+
+    def layer(self) -> Stored:
+        """The uncompressed layer, from its beginning."""
+        return Stored(self._fd, self._size)
+
+
+class Stored:
+    """A layer's tar inside an image file, as a source. Takes the descriptor."""
+
+    def __init__(self, fd: int, size: int) -> None:
+        self._fd, self._at, self._end = fd, TAR_OFFSET, TAR_OFFSET + size
+
+    def __enter__(self) -> Stored:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+    def read(self, size: int, /) -> bytes:
+        piece = os.pread(self._fd, min(size, self._end - self._at), self._at)
+        self._at += len(piece)
+        return piece
+
+
+def stored_layer(directory: str, size: int) -> Stored:
+    """The tar of `size` bytes in `directory`/FILE. OSError."""
+    return Stored(os.open(f"{directory}/{FILE}", os.O_RDONLY | os.O_CLOEXEC), size)
+
+
 def index_layer(source: Source, directory: str) -> Unpacked:
     """Write the layer read from `source` as `directory`/FILE, synced.
 
-    InvalidArgument for bytes that are no layer; OSError; what `source` raises. Then no FILE is there."""
+    InvalidArgument for bytes that are no layer; Unindexable; OSError; what `source` raises. Then no FILE is there."""
     path = f"{directory}/{FILE}"
     hasher = digest.hasher()
     reader = _Reader()
@@ -59,9 +94,12 @@ def index_layer(source: Source, directory: str) -> Unpacked:
             _write(fd, chunk)
         reader.finish()
         end = _aligned(TAR_OFFSET + size, _PAGE)
-        for node, extents in reader.sparse.items():
-            end = _lay_out(fd, node, extents, end)
-        inodes = _write_index(fd, reader.tree.root, end)
+        try:
+            for node, extents in reader.sparse.items():
+                end = _lay_out(fd, node, extents, end)
+            inodes = _write_index(fd, reader.tree.root, end)
+        except ValueError as error:
+            raise Unindexable(str(error), os.dup(fd), size) from error
         os.fsync(fd)
         os.rename(f"{path}.new", path)
         applied = ErofsLayer(path, reader.tree, end, os.fstat(fd).st_blocks * 512, inodes)
@@ -74,7 +112,9 @@ def index_layer(source: Source, directory: str) -> Unpacked:
 
 
 def rewrite_index(layer: ErofsLayer, bring: list[tuple[Node, int]]) -> None:
-    """Write the index again, after the tree changed; for each (node, fd) copy the file's data in first. Synced."""
+    """Write the index again, after the tree changed; for each (node, fd) copy the file's data in first. Synced.
+
+    ValueError: no room in the format."""
     fd = os.open(layer.path, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.ftruncate(fd, layer.metadata)
@@ -152,13 +192,10 @@ def _lay_out(fd: int, node: Node, extents: list[tuple[int, int, int]], end: int)
 
 
 def _write_index(fd: int, root: Node, at: int) -> int:
-    """Append the metadata and make the superblock; the number of inodes."""
-    try:
-        metadata, inodes = erofs.index(root, at)
-        if at + len(metadata) > erofs.MAX_IMAGE:
-            raise ValueError("too large for an erofs image")
-    except ValueError as error:
-        raise errors.InvalidArgument(f"invalid layer: {error}") from error
+    """Append the metadata and make the superblock; the number of inodes. ValueError: no room in the format."""
+    metadata, inodes = erofs.index(root, at)
+    if at + len(metadata) > erofs.MAX_IMAGE:
+        raise ValueError("too large for an erofs image")
     os.lseek(fd, at, os.SEEK_SET)
     _write(fd, metadata)
     end = _aligned(at + len(metadata), _PAGE)

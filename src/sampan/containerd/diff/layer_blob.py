@@ -16,7 +16,7 @@ from sampan import errors
 from sampan.containerd.content import BlobIngest, ContentStore
 from sampan.containerd.diff.changes import Change, at, changes, xattrs
 from sampan.containerd.services import Mount
-from sampan.linux.mount import new_mount
+from sampan.containerd.snapshots.overlayfs import overlay_view
 from sampan.linux.paths import open_in_root
 from sampan.oci import digest
 from sampan.oci.image import Descriptor
@@ -113,7 +113,11 @@ def opened(mounts: Sequence[Mount]) -> Iterator[int]:
     if len(mounts) != 1 or mounts[0].type not in ("bind", "overlay"):
         kinds = ", ".join(mount.type for mount in mounts)
         raise errors.Unimplemented(f"cannot compare mounts of type {kinds}: not implemented")
-    layers = [mounts[0].source] if mounts[0].type == "bind" else _layers(mounts[0].options)
+    if mounts[0].type == "bind":
+        layers = [mounts[0].source]
+    else:
+        upper, layers = overlay_layers(mounts[0].options)
+        layers = [upper, *layers] if upper else layers
     if len(layers) == 1:
         fd = os.open(layers[0], _DIRECTORY)
         try:
@@ -122,9 +126,7 @@ def opened(mounts: Sequence[Mount]) -> Iterator[int]:
             os.close(fd)
         return
     # Read only, the upper directory as one more layer: the snapshot may be mounted by a container meanwhile.
-    userxattr: list[tuple[str, str | None]] = [("userxattr", None)] if "userxattr" in mounts[0].options else []
-    lowers: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in layers]
-    mount_fd = new_mount("overlay", [*userxattr, *lowers])
+    mount_fd = overlay_view(layers, "userxattr" in mounts[0].options)
     try:
         fd = os.open(".", _DIRECTORY, dir_fd=mount_fd)
         try:
@@ -135,18 +137,18 @@ def opened(mounts: Sequence[Mount]) -> Iterator[int]:
         os.close(mount_fd)
 
 
-def _layers(options: Sequence[str]) -> list[str]:
-    """The directories of an overlay, topmost first."""
-    found: list[str] = []
+def overlay_layers(options: Sequence[str]) -> tuple[str, list[str]]:
+    """(upper directory or "", lower directories nearest first) of an overlay with these options."""
+    upper, lowers = "", list[str]()
     for option in options:
         key, _, value = option.partition("=")
         if key == "upperdir":
-            found.insert(0, value)
+            upper = value
         elif key == "lowerdir":
-            found += value.split(":")
+            lowers += [one for one in value.split(":") if one]
         elif key == "lowerdir+":
-            found.append(value)
-    return found
+            lowers.append(value)
+    return upper, lowers
 
 
 class Layer:

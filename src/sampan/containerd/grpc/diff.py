@@ -9,15 +9,15 @@ import secrets
 from sampan import errors
 from sampan.api.containerd.services.diff.v1 import diff_pb2 as api
 from sampan.containerd import leasing
-from sampan.containerd.content import ContentStore
 from sampan.containerd.diff import layer_blob
 from sampan.containerd.diff.settle import settle
 from sampan.containerd.diff.unpack import Unpacked, unpack
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.server import Call
 from sampan.containerd.services import Mount
+from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.overlayfs import may_set_trusted
-from sampan.containerd.stores import StoreTable
+from sampan.containerd.stores import Stores, StoreTable
 from sampan.oci.image import LAYER_TYPES, Descriptor
 
 _UNCOMPRESSED = "application/vnd.oci.image.layer.v1.tar"
@@ -36,9 +36,9 @@ class DiffService:
         # Encryption and other processing stages are told by the type.
         if layer.media_type.split(";")[0] not in LAYER_TYPES:
             raise errors.Unimplemented(f"no processor for media-type: {layer.media_type}: not implemented")
-        content = self._table.of(call.namespace).content
+        stores = self._table.of(call.namespace)
         mounts = fields.mounts(request.mounts)
-        unpacked = await asyncio.to_thread(_apply, content, layer, mounts)
+        unpacked = await asyncio.to_thread(_apply, stores, layer, mounts)
         applied = Descriptor(_UNCOMPRESSED, unpacked.diff_id, unpacked.size)
         return api.ApplyResponse(applied=fields.descriptor_message(applied))
 
@@ -57,10 +57,15 @@ class DiffService:
         return api.DiffResponse(diff=fields.descriptor_message(made))
 
 
-def _apply(content: ContentStore, layer: Descriptor, mounts: list[Mount]) -> Unpacked:
+def _apply(stores: Stores, layer: Descriptor, mounts: list[Mount]) -> Unpacked:
     """In a thread. Our own snapshots are directories, so nothing needs to be mounted."""
     root, lowers, stacks = target(mounts)
-    with content.open(layer.digest) as file:
+    indexed = stores.snapshotters.get(ErofsSnapshotter.name)
+    with stores.content.open(layer.digest) as file:
+        if isinstance(indexed, ErofsSnapshotter) and indexed.may_index(root):
+            unpacked = indexed.unpack(file, root)
+            indexed.place(root, lowers, unpacked)
+            return unpacked
         unpacked = unpack(file, root, os.path.dirname(root), stacks=stacks, userxattr=stacks and not may_set_trusted())
     if stacks:
         settle(root, lowers, unpacked.applied)
@@ -74,8 +79,8 @@ def target(mounts: list[Mount]) -> tuple[str, list[str], bool]:
     if len(mounts) == 1 and mounts[0].type == "bind":
         return mounts[0].source, [], False
     if len(mounts) == 1 and mounts[0].type == "overlay":
-        options = dict(option.split("=", 1) for option in mounts[0].options if "=" in option)
-        if options.get("upperdir"):
-            return options["upperdir"], [one for one in options.get("lowerdir", "").split(":") if one], True
+        upper, lowers = layer_blob.overlay_layers(mounts[0].options)
+        if upper:
+            return upper, lowers, True
     kinds = ", ".join(mount.type for mount in mounts) or "none"
     raise errors.Unimplemented(f"cannot apply a layer to mounts of type {kinds}: not implemented")

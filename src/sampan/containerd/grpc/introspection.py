@@ -58,7 +58,7 @@ class IntrospectionService:
 
     def _plugins(self) -> Iterator[api.Plugin]:
         own = fields.platform_message(platform.host())
-        snapshotters = sorted({self._table.core.snapshots.name, "native"})
+        snapshotters = sorted(self._table.core.kinds.names)
         for kind, name in (
             *PLUGINS[:2],
             *(("io.containerd.snapshotter.v1", one) for one in snapshotters),

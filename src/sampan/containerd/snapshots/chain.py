@@ -90,11 +90,7 @@ class Chain:
     ) -> None:
         """Active `key` becomes committed `name`, over `parent` when one is given. AlreadyExists, NotFound, Conflict."""
         with self.metadata.transaction(durable=True) as connection:
-            row = self.find(key)
-            if row.info.kind != "active":
-                raise errors.Conflict(f"snapshot {key} is not active: failed precondition")
-            if self._exists(name):
-                raise errors.AlreadyExists(f'snapshot "{name}": already exists')
+            row = self.committable(name, key)
             if parent:
                 self._committed(parent)
             connection.execute(
@@ -110,6 +106,17 @@ class Chain:
                     row.number,
                 ),
             )
+
+    def committable(self, name: str, key: str) -> Row:
+        """The row of active `key`, which can become `name` as it looks now: asked before a long sync.
+
+        AlreadyExists, NotFound, Conflict."""
+        row = self.find(key)
+        if row.info.kind != "active":
+            raise errors.Conflict(f"snapshot {key} is not active: failed precondition")
+        if self._exists(name):
+            raise errors.AlreadyExists(f'snapshot "{name}": already exists')
+        return row
 
     def relabel(self, key: str, labels: Mapping[str, str]) -> SnapshotInfo:
         """Replace all labels. NotFound."""
@@ -129,8 +136,10 @@ class Chain:
             )
 
     def remove(self, key: str) -> Row:
-        """Take the row out. NotFound; Conflict while it has children."""
-        with self.metadata.transaction(durable=False) as connection:
+        """Take the row out. NotFound; Conflict while it has children.
+
+        That of a committed one for good: its files go next, and a power cut must not bring the name back alone."""
+        with self.metadata.transaction(durable=self.find(key).info.kind == "committed") as connection:
             row = self.find(key)
             query = "select 1 from snapshots where namespace=? and snapshotter=? and parent=? limit 1"
             if connection.execute(query, (*self._scope, key)).fetchone() is not None:

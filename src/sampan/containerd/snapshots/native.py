@@ -7,75 +7,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sampan import errors
 from sampan.containerd.diff.names import is_forged_xattr
-from sampan.containerd.metadata import Metadata
 from sampan.containerd.services import Mount, SnapshotInfo, Usage
-from sampan.containerd.snapshots.chain import Chain
-from sampan.containerd.snapshots.disk import directory_usage
-from sampan.containerd.snapshots.janitor import Janitor
-from sampan.linux.fds import syncfs
+from sampan.containerd.snapshots.numbered import NumberedSnapshotter
 
 _COPY_CHUNK = 1 << 22
 
 
-class NativeSnapshotter:
-    """`services.Snapshotter`."""
+class NativeSnapshotter(NumberedSnapshotter):
+    """`services.Snapshotter`. Each layer is unpacked over a copy of the one below, with whiteouts carried out."""
 
     name = "native"
-    # Each layer is unpacked over a copy of the one below, with whiteouts carried out.
-    stacks = False
-    userxattr = False
-
-    def __init__(self, metadata: Metadata, directory: str, namespace: str) -> None:
-        self._directory = directory
-        self._chain = Chain(metadata, namespace, self.name)
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._janitor = Janitor(directory)
-
-    def recover(self) -> None:
-        """After a crash: throw away directories that no row names."""
-        known = {str(number) for number in self._chain.numbers()}
-        for entry in os.listdir(self._directory):
-            if entry.isdigit() and entry not in known:
-                self._janitor.discard(f"{self._directory}/{entry}")
-
-    def close(self) -> None:
-        self._janitor.close()
-
-    def stat(self, key: str) -> SnapshotInfo:
-        return self._chain.find(key).info
-
-    def relabel(self, key: str, labels: Mapping[str, str]) -> SnapshotInfo:
-        """Replace the snapshot's labels. NotFound."""
-        return self._chain.relabel(key, labels)
-
-    def walk(self) -> Iterator[SnapshotInfo]:
-        for row in self._chain.walk():
-            yield row.info
-
-    def usage(self, key: str) -> Usage:
-        row = self._chain.find(key)
-        if row.usage is not None:
-            return row.usage
-        found = directory_usage(self._fs(row.number))
-        if row.info.kind == "committed":
-            self._chain.remember(row.number, found)
-        return found
-
-    def mounts(self, key: str) -> Sequence[Mount]:
-        row = self._chain.find(key)
-        if row.info.kind == "committed":
-            raise errors.Conflict(f"snapshot {key} is not active: failed precondition")
-        return [self._mount(row.number, row.info)]
-
-    def prepare(self, key: str, parent: str, labels: Mapping[str, str] | None = None) -> Sequence[Mount]:
-        return self._create(SnapshotInfo("active", key, parent, 0, dict(labels or {})))
-
-    def view(self, key: str, parent: str, labels: Mapping[str, str] | None = None) -> Sequence[Mount]:
-        return self._create(SnapshotInfo("view", key, parent, 0, dict(labels or {})))
 
     def commit(
         self,
@@ -90,38 +35,18 @@ class NativeSnapshotter:
         """As the contract. A copy has no other parent than the one it was made from: InvalidArgument."""
         if parent is not None and parent != self._chain.find(key).info.parent:
             raise errors.InvalidArgument("the native snapshotter cannot change a snapshot's parent: invalid argument")
+        self._chain.committable(name, key)
         if not synced:
             self.sync(key)
         # The disk a copy takes is its whole tree, whatever its layer brought: `usage` is not that.
         self._chain.commit(name, key, None, labels, None)
 
-    def sync(self, key: str) -> None:
-        """Bring everything on the snapshot's file system to the disk. syncfs(2)."""
-        fd = os.open(self.upper(key), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syncfs(fd)
-        finally:
-            os.close(fd)
-
-    def remove(self, key: str) -> None:
-        row = self._chain.remove(key)
-        self._chain.metadata.after_commit(lambda: self._janitor.discard(f"{self._directory}/{row.number}"))
-
-    def upper(self, key: str) -> str:
-        return self._fs(self._chain.find(key).number)
-
-    def lowers(self, key: str) -> list[str]:
-        """The parent's directory, which has all below it: what the changes of `key` are relative to. NotFound."""
-        return self.layers(self._chain.find(key).info.parent)
-
     def layers(self, name: str) -> list[str]:
-        return [self.upper(name)] if name else []
+        """The directory of `name`, which has all below it."""
+        return [self._own(self._chain.find(name).number)] if name else []
 
-    def _fs(self, number: int) -> str:
-        return f"{self._directory}/{number}/fs"
-
-    def _mount(self, number: int, info: SnapshotInfo) -> Mount:
-        return Mount("bind", self._fs(number), ("rbind", "rw" if info.kind == "active" else "ro"))
+    def _mounts(self, number: int, info: SnapshotInfo) -> Sequence[Mount]:
+        return [Mount("bind", self._own(number), ("rbind", "rw" if info.kind == "active" else "ro"))]
 
     def _create(self, info: SnapshotInfo) -> Sequence[Mount]:
         number = self._chain.add(info.name, info.parent, info.kind, info.labels)
@@ -130,12 +55,12 @@ class NativeSnapshotter:
             os.mkdir(made, 0o700)
             os.mkdir(f"{made}/fs", 0o755)
             if info.parent:
-                copy_tree(self._fs(self._chain.find(info.parent).number), f"{made}/fs")
+                copy_tree(self._own(self._chain.find(info.parent).number), f"{made}/fs")
         except BaseException:
             self._chain.remove(info.name)
             self._janitor.discard(made)
             raise
-        return [self._mount(number, info)]
+        return self._mounts(number, info)
 
 
 def copy_tree(source: str, target: str) -> None:

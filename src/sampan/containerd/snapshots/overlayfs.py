@@ -4,24 +4,28 @@ On disk under `snapshots/overlayfs/`: `<n>/{fs,work}` and `trash/`. A layer may 
 without a parent and given its parent at commit (`commit(..., parent=)`, containerd's rebase), so that the layers of
 an image are unpacked at the same time: an overlay layer's directory does not depend on what is below it.
 
-Mount options. `lowerdir=TOP:...:BOTTOM` as long as all options fit the one page of data that mount(2) takes;
-a longer chain is given as repeated `lowerdir+=DIR`, nearest first, one fsconfig(2) call each (kernel 6.5 on;
-at most 500 layers, OVL_MAX_STACK). `index=off` and `userxattr` as containerd has them.
+Mount options. `lowerdir=TOP:...:BOTTOM`, which any client can hand to mount(2) as long as all options fit the one page
+that it copies. A chain too long for that is named through a descriptor that this process holds of the directory
+(`/proc/PID/fd/N/<n>/fs`: some 160 layers, more than any registry image has), and one still longer as repeated
+`lowerdir+=DIR`, nearest first, one fsconfig(2) call each (kernel 6.5 on; at most 500 layers, OVL_MAX_STACK).
+`index=off` and `userxattr` as containerd has them.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 
 from sampan import errors
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.services import Mount, SnapshotInfo, Usage
-from sampan.containerd.snapshots.chain import Chain
-from sampan.containerd.snapshots.disk import directory_usage
+from sampan.containerd.snapshots.chain import Row
 from sampan.containerd.snapshots.janitor import Janitor
-from sampan.linux.fds import syncfs
-from sampan.linux.mount import new_mount
+from sampan.containerd.snapshots.numbered import NumberedSnapshotter
+from sampan.linux import abi
+from sampan.linux.mount import mount, new_mount, umount2
 
 # A snapshot with this label "true" is mounted `volatile`: nothing in it is synced, ever. For `docker run --rm`.
 VOLATILE_LABEL = "sampan.io/snapshot.volatile"
@@ -30,81 +34,36 @@ VOLATILE_LABEL = "sampan.io/snapshot.volatile"
 _DATA_LIMIT = 4096 - 256
 
 
-class OverlaySnapshotter:
-    """`services.Snapshotter`. `userxattr`: opaque marks are user.overlay.*, since there is no CAP_SYS_ADMIN."""
+class OverlaySnapshotter(NumberedSnapshotter):
+    """`services.Snapshotter`."""
 
     name = "overlayfs"
-    # Layers are unpacked without their parents, with overlay's own whiteouts, and stacked at commit.
     stacks = True
 
-    def __init__(self, metadata: Metadata, directory: str, namespace: str, *, userxattr: bool = False) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        directory: str,
+        namespace: str,
+        janitor: Janitor | None = None,
+        *,
+        userxattr: bool = False,
+    ) -> None:
         if any(c in directory for c in ",:\\"):
             raise errors.InvalidArgument(
                 f'"{directory}": overlayfs takes no directory with ",", ":" or "\\" in its name'
             )
-        self._directory = directory
-        self._chain = Chain(metadata, namespace, self.name)
+        super().__init__(metadata, directory, namespace, janitor)
         self.userxattr = userxattr
         # The option exists only where the module was built with it (containerd looks at the same file).
         self._common = ["index=off"] if os.path.exists("/sys/module/overlay/parameters/index") else []
         if userxattr:
             self._common.append("userxattr")
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._janitor = Janitor(directory)
-
-    def recover(self) -> None:
-        """After a crash: throw away directories that no row names."""
-        known = {str(number) for number in self._chain.numbers()}
-        for entry in os.listdir(self._directory):
-            if entry.isdigit() and entry not in known:
-                self._janitor.discard(f"{self._directory}/{entry}")
+        self._directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def close(self) -> None:
-        self._janitor.close()
-
-    def stat(self, key: str) -> SnapshotInfo:
-        return self._chain.find(key).info
-
-    def relabel(self, key: str, labels: Mapping[str, str]) -> SnapshotInfo:
-        """Replace the snapshot's labels. NotFound."""
-        return self._chain.relabel(key, labels)
-
-    def walk(self) -> Iterator[SnapshotInfo]:
-        for row in self._chain.walk():
-            yield row.info
-
-    def usage(self, key: str) -> Usage:
-        row = self._chain.find(key)
-        if row.usage is not None:
-            return row.usage
-        if row.host:
-            return Usage(0, 0)
-        found = directory_usage(self._fs(row.number, row.host))
-        if row.info.kind == "committed":
-            self._chain.remember(row.number, found)
-        return found
-
-    def mounts(self, key: str) -> Sequence[Mount]:
-        row = self._chain.find(key)
-        if row.info.kind == "committed":
-            raise errors.Conflict(f"snapshot {key} is not active: failed precondition")
-        volatile = self._is_volatile(row.info.labels)
-        if volatile:
-            # Left by an earlier mount that was not taken apart cleanly; without a reboot in between nothing
-            # is lost, and after one a `--rm` container is gone anyway. overlayfs.rst, "Volatile mount".
-            mark = f"{self._directory}/{row.number}/work/work/incompat/volatile"
-            for remove, path in ((os.unlink, f"{mark}/dirty"), (os.rmdir, mark)):
-                try:
-                    remove(path)
-                except OSError:
-                    pass  # never mounted, or taken apart cleanly
-        return self._mounts(row.number, row.info, volatile)
-
-    def prepare(self, key: str, parent: str, labels: Mapping[str, str] | None = None) -> Sequence[Mount]:
-        return self._create(key, parent, SnapshotInfo("active", key, parent, 0, dict(labels or {})))
-
-    def view(self, key: str, parent: str, labels: Mapping[str, str] | None = None) -> Sequence[Mount]:
-        return self._create(key, parent, SnapshotInfo("view", key, parent, 0, dict(labels or {})))
+        super().close()
+        os.close(self._directory_fd)
 
     def commit(
         self,
@@ -117,7 +76,7 @@ class OverlaySnapshotter:
         synced: bool = False,
     ) -> None:
         """As the contract; further: over another `parent`, with a known `usage`, or `synced` by the caller before."""
-        row = self._chain.find(key)
+        row = self._chain.committable(name, key)
         if not synced:
             self.sync(key)
         self._chain.commit(name, key, parent, labels, usage)
@@ -127,31 +86,21 @@ class OverlaySnapshotter:
             except OSError:
                 pass  # never mounted, or not empty: it goes with the snapshot
 
-    def sync(self, *keys: str) -> None:
-        """Bring everything on the file system that all snapshots are on to the disk. syncfs(2)."""
-        row = self._chain.find(keys[0])
-        fd = os.open(self._fs(row.number, row.host), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syncfs(fd)
-        finally:
-            os.close(fd)
-
-    def remove(self, key: str) -> None:
-        row = self._chain.remove(key)
-        # A host snapshot has no directory here: its number names nothing, so nothing of the host can be discarded.
-        self._chain.metadata.after_commit(lambda: self._janitor.discard(f"{self._directory}/{row.number}"))
-
-    def upper(self, key: str) -> str:
+    def mounts(self, key: str) -> Sequence[Mount]:
         row = self._chain.find(key)
-        return self._fs(row.number, row.host)
-
-    def lowers(self, key: str) -> list[str]:
-        """The directories below `key`, nearest first: what its changes are relative to. NotFound."""
-        return [self._fs(*tree) for tree in self._chain.trees(self._chain.find(key).info.parent)]
+        if _is_volatile(row.info):
+            # Left by an earlier mount that was not taken apart cleanly; without a reboot in between nothing
+            # is lost, and after one a `--rm` container is gone anyway. overlayfs.rst, "Volatile mount".
+            mark = f"{self._directory}/{row.number}/work/work/incompat/volatile"
+            for remove, path in ((os.unlink, f"{mark}/dirty"), (os.rmdir, mark)):
+                try:
+                    remove(path)
+                except OSError:
+                    pass  # never mounted, or taken apart cleanly
+        return super().mounts(key)
 
     def layers(self, name: str) -> list[str]:
-        """The directories of committed `name` itself and all below it, nearest first."""
-        return [self._fs(*tree) for tree in self._chain.trees(name)]
+        return [path for tree in self._chain.trees(name) for path in self._stack(*tree)]
 
     def adopt_host(self, name: str) -> None:
         """Make committed `name` a snapshot whose tree is the machine's own root directory, mounts left out.
@@ -159,66 +108,114 @@ class OverlaySnapshotter:
         Only ever a lower layer or a read-only view; removing it removes a row. AlreadyExists."""
         self._chain.add(name, "", "committed", None, host=True)
 
-    def _fs(self, number: int, host: bool) -> str:
-        return "/" if host else f"{self._directory}/{number}/fs"
+    def _stack(self, number: int, host: bool) -> list[str]:
+        """The directories that make up one committed snapshot without its parents, nearest first."""
+        return ["/" if host else self._own(number)]
 
     def _may_bind(self, number: int, host: bool) -> bool:
         """Whether a bind mount can show this snapshot."""
         return True
 
-    def _is_volatile(self, labels: Mapping[str, str]) -> bool:
-        return labels.get(VOLATILE_LABEL) == "true"
+    def _discard(self, row: Row) -> None:
+        if not row.host:
+            super()._discard(row)
 
-    def _create(self, key: str, parent: str, info: SnapshotInfo) -> Sequence[Mount]:
+    def _create(self, info: SnapshotInfo) -> Sequence[Mount]:
         made = ""
         try:
             with self._chain.metadata.transaction():
-                number = self._chain.add(key, parent, info.kind, info.labels)
-                trees = self._chain.trees(parent)
+                number = self._chain.add(info.name, info.parent, info.kind, info.labels)
                 made = f"{self._directory}/{number}"
                 os.mkdir(made, 0o700)
                 os.mkdir(f"{made}/fs", 0o755)
                 if info.kind == "active":
                     os.mkdir(f"{made}/work", 0o711)
+                trees = self._chain.trees(info.parent)
                 if trees:
-                    self._like_parent(f"{made}/fs", self._fs(*trees[0]))
+                    _like_parent(f"{made}/fs", self._stack(*trees[0])[0])
         except BaseException:
             if made:
                 self._janitor.discard(made)
             raise
-        return self._mounts(number, info, self._is_volatile(info.labels))
+        return self._mounts(number, info)
 
-    def _like_parent(self, directory: str, parent: str) -> None:
-        """The merged root directory shows the top layer's mode and owner, so each layer inherits the one below."""
-        status = os.stat(parent)
-        if status.st_uid or status.st_gid:
-            os.chown(directory, status.st_uid, status.st_gid)
-        os.chmod(directory, status.st_mode & 0o7777)
+    def _lowers(self, number: int, info: SnapshotInfo) -> list[str]:
+        """What is mounted below the directory of snapshot `number`, nearest first."""
+        return self.layers(info.parent)
 
-    def _mounts(self, number: int, info: SnapshotInfo, volatile: bool) -> list[Mount]:
+    def _mounts(self, number: int, info: SnapshotInfo) -> list[Mount]:
+        own = self._own(number)
+        lowers = self._lowers(number, info)
+        if not lowers:
+            return [Mount("bind", own, ("rw" if info.kind == "active" else "ro", "rbind"))]
         trees = self._chain.trees(info.parent)
-        own = self._fs(number, False)
-        if info.kind == "active" and not trees:
-            return [Mount("bind", own, ("rw", "rbind"))]
-        if not trees:
-            return [Mount("bind", own, ("ro", "rbind"))]
-        if info.kind == "view" and len(trees) == 1 and self._may_bind(*trees[0]):
+        if info.kind == "view" and len(lowers) == 1 and self._may_bind(*trees[0]):
             # "bind" and not "rbind": of the host's root no submount is part of the image.
-            return [Mount("bind", self._fs(*trees[0]), ("ro", "bind" if trees[0][1] else "rbind"))]
+            return [Mount("bind", lowers[0], ("ro", "bind" if trees[0][1] else "rbind"))]
         options = list(self._common)
         if info.kind == "active":
             options += [f"workdir={self._directory}/{number}/work", f"upperdir={own}"]
-            if volatile:
+            if _is_volatile(info):
                 options.append("volatile")
-        lowers = [self._fs(*tree) for tree in trees]
-        if info.kind == "view" and len(lowers) == 1:
+        elif len(lowers) == 1:
             lowers.insert(0, own)  # empty: overlay wants an upper directory or two lower ones
-        joined = "lowerdir=" + ":".join(lowers)
-        if len(",".join(options)) + 1 + len(joined) < _DATA_LIMIT:
-            options.append(joined)
-        else:
-            options += [f"lowerdir+={lower}" for lower in lowers]
-        return [Mount("overlay", "overlay", tuple(options))]
+        return [Mount("overlay", "overlay", (*options, *self._lowerdir(options, lowers)))]
+
+    def _lowerdir(self, options: Sequence[str], lowers: Sequence[str]) -> list[str]:
+        """The options for `lowers` beside `options`: see the head of this file."""
+        used = len(",".join(options)) + 1
+        short = [f"/proc/{os.getpid()}/fd/{self._directory_fd}{one.removeprefix(self._directory)}"
+                 if one.startswith(f"{self._directory}/") else one for one in lowers]  # fmt: skip
+        for named in (lowers, short):
+            joined = "lowerdir=" + ":".join(named)
+            if used + len(joined) < _DATA_LIMIT:
+                return [joined]
+        return [f"lowerdir+={lower}" for lower in lowers]
+
+
+def _is_volatile(info: SnapshotInfo) -> bool:
+    return info.labels.get(VOLATILE_LABEL) == "true"
+
+
+def _like_parent(directory: str, parent: str) -> None:
+    """The merged root directory shows the top layer's mode and owner, so each layer inherits the one below."""
+    status = os.stat(parent)
+    if status.st_uid or status.st_gid:
+        os.chown(directory, status.st_uid, status.st_gid)
+    os.chmod(directory, status.st_mode & 0o7777)
+
+
+def overlay_view(layers: Sequence[str], userxattr: bool = False) -> int:
+    """A descriptor of the read-only overlay of two or more directories, nearest first, attached nowhere. OSError."""
+    flags: list[tuple[str, str | None]] = [("userxattr", None)] if userxattr else []
+    lowers: list[tuple[str, str | None]] = [("lowerdir+", layer) for layer in layers]
+    try:
+        return new_mount("overlay", [*flags, *lowers], abi.MOUNT_ATTR_RDONLY)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    return briefly_attached(layers, userxattr)
+
+
+def briefly_attached(layers: Sequence[str], userxattr: bool) -> int:
+    """The same for a kernel before 6.5, which knows no "lowerdir+" and whose fsconfig(2) takes 255 bytes: by mount(2).
+
+    Each directory is named by a descriptor, so that some two hundred fit the page. The mount is attached for a moment
+    where only root can look. OSError."""
+    fds: list[int] = []
+    place = tempfile.mkdtemp(prefix="sampan-overlay-")
+    try:
+        fds += [os.open(layer, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for layer in layers]
+        data = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in fds) + (",userxattr" if userxattr else "")
+        mount("overlay", place, "overlay", abi.MS_RDONLY, data)
+        try:
+            return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            umount2(place, abi.MNT_DETACH)
+    finally:
+        for fd in fds:
+            os.close(fd)
+        os.rmdir(place)
 
 
 def probe(directory: str) -> str:
