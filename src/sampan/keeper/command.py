@@ -36,11 +36,11 @@ class Commands:
         self._dirfd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._directory = f"/proc/{os.getpid()}/fd/{self._dirfd}"
 
-    def run(self, root: str, arguments: list[str], done: Finished, stdio: Stdio | None = None) -> None:
-        """Spawn the runtime; `done` gets its standard output (when `stdio` is not given), or its error."""
+    def run(self, settings: list[str], arguments: list[str], done: Finished, stdio: Stdio | None = None) -> None:
+        """Spawn the runtime with its global flags and a verb; `done` gets its standard output (when `stdio` is not
+        given), or its error."""
         log = self.name("log")
-        command = [self._path, "--root", f"{root}.{os.path.basename(self._path)}"]
-        command += ["--log", log, "--log-format", "json", *arguments]
+        command = [self._path, *settings, "--log", log, "--log-format", "json", *arguments]
         output = _Output(self._loop) if stdio is None else None
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         try:

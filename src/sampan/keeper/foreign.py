@@ -18,7 +18,7 @@ from sampan import errors
 from sampan.keeper.command import Commands
 from sampan.keeper.console import Console
 from sampan.keeper.mounting import mount_rootfs, unmount_rootfs
-from sampan.keeper.native import owner
+from sampan.keeper.native import owner, pipe_owner
 from sampan.linux import cgroupfs, mountinfo, procfs
 
 TYPE_CHECKING = False
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sampan.keeper.loop import Loop
     from sampan.keeper.reaper import Reaper
     from sampan.keeper.task import Done, Process, Task
+
+CREATE_FLAGS = {"no_pivot_root": "--no-pivot", "no_new_keyring": "--no-new-keyring"}
 
 
 class Foreign:
@@ -65,15 +67,16 @@ class Foreign:
                 done(None, {})
                 return
             # What a failed create leaves, if anything, is the command's to know.
-            self._commands.run(task.root, ["delete", "--force", task.id], lambda _, __: end(error))
+            self._commands.run(settings(task), ["delete", "--force", task.name], lambda _, __: end(error))
 
         def end(error: Exception) -> None:
             unmount_rootfs(task.rootfs, rootfs)
             done(error, {})
 
         arguments = ["create", "--bundle", task.bundle]
+        arguments += [flag for key, flag in CREATE_FLAGS.items() if task.options.get(key)]
         try:
-            self._launch(task.init, arguments, task.id, spec.get("process"), spec, console_size, created)
+            self._launch(task.init, arguments, task.name, spec.get("process"), spec, console_size, created)
         except BaseException:
             unmount_rootfs(task.rootfs, rootfs)
             raise
@@ -94,7 +97,7 @@ class Foreign:
             if error is not None and status is not None:
                 done(error, {})
 
-        self._commands.run(task.root, ["start", task.id], started)
+        self._commands.run(settings(task), ["start", task.name], started)
 
     def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         if console_size is not None:
@@ -106,17 +109,17 @@ class Foreign:
             done(error, {})
 
         arguments = ["exec", "--detach", "--process", path]
-        self._launch(child, arguments, child.task.id, process, {}, console_size, running)
+        self._launch(child, arguments, child.task.name, process, {}, console_size, running)
 
     def kill(self, task: Task, number: int, everything: bool, done: Done) -> None:
-        arguments = ["kill", *(["--all"] if everything else []), task.id, str(number)]
-        self._commands.run(task.root, arguments, _plain(done))
+        arguments = ["kill", *(["--all"] if everything else []), task.name, str(number)]
+        self._commands.run(settings(task), arguments, _plain(done))
 
     def pause(self, task: Task, done: Done) -> None:
-        self._commands.run(task.root, ["pause", task.id], _plain(done))
+        self._commands.run(settings(task), ["pause", task.name], _plain(done))
 
     def resume(self, task: Task, done: Done) -> None:
-        self._commands.run(task.root, ["resume", task.id], _plain(done))
+        self._commands.run(settings(task), ["resume", task.name], _plain(done))
 
     def update(self, task: Task, resources: dict[str, Any], done: Done) -> None:
         path = self._commands.scratch("resources", json.dumps(resources))
@@ -125,13 +128,17 @@ class Foreign:
             os.unlink(path)
             done(error, {})
 
-        self._commands.run(task.root, ["update", "--resources", path, task.id], updated)
+        self._commands.run(settings(task), ["update", "--resources", path, task.name], updated)
 
     def stats(self, task: Task, done: Done) -> None:
-        self._commands.run(task.root, ["events", "--stats", task.id], _document(lambda d: {"data": d["data"]}, done))
+        self._commands.run(
+            settings(task), ["events", "--stats", task.name], _document(lambda d: {"data": d["data"]}, done)
+        )
 
     def pids(self, task: Task, done: Done) -> None:
-        self._commands.run(task.root, ["ps", "--format", "json", task.id], _document(lambda d: {"pids": d or []}, done))
+        self._commands.run(
+            settings(task), ["ps", "--format", "json", task.name], _document(lambda d: {"pids": d or []}, done)
+        )
 
     def delete(self, task: Task, done: Done) -> None:
         if task.mntns >= 0:
@@ -145,7 +152,7 @@ class Foreign:
                 error = error or errors.Error(str(trouble))
             done(error, {})
 
-        self._commands.run(task.root, ["delete", "--force", task.id], deleted)
+        self._commands.run(settings(task), ["delete", "--force", task.name], deleted)
 
     def adopt(self, task: Task) -> None:
         """Its init has been killed; `delete --force` ends the rest."""
@@ -171,7 +178,7 @@ class Foreign:
             console = Console(self._loop, path, streams.console)
             arguments += ["--console-socket", path]
         else:
-            stdio = streams.open_pipes(*owner(process, spec))
+            stdio = streams.open_pipes(*pipe_owner(child.task, *owner(process, spec)))
         self._reaper.expecting += 1
 
         def made(error: Exception | None, output: bytes) -> None:
@@ -186,7 +193,7 @@ class Foreign:
             done(error)
 
         try:
-            self._commands.run(child.task.root, [*arguments, container_id], made, stdio)
+            self._commands.run(settings(child.task), [*arguments, container_id], made, stdio)
         except BaseException:
             self._reaper.expecting -= 1
             streams.close_child()
@@ -217,6 +224,11 @@ class Foreign:
             self._starting[child.task.id] = status
         else:
             self._exited(child, status)
+
+
+def settings(task: Task) -> list[str]:
+    """The global flags of every command about a task."""
+    return ["--root", task.root, *(["--systemd-cgroup"] if task.options.get("systemd_cgroup") else [])]
 
 
 def rootfs_path(bundle: str, spec: dict[str, Any] | None = None) -> str:

@@ -7,7 +7,6 @@ A container's exit, in this order, so that the notice says nothing that is not t
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -15,9 +14,9 @@ import sys
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
-from sampan.keeper.logfile import LogFile
 from sampan.keeper.oom import OomWatch
 from sampan.keeper.reaper import LOST
+from sampan.keeper.requests import checked_options, open_log, read_object, runtime_root
 from sampan.keeper.stdio import Streams
 from sampan.keeper.task import Process, Task
 from sampan.linux import procfs
@@ -83,11 +82,12 @@ class Forker:
         spec = read_object(f"{request['bundle']}/config.json")
         runtime = request.get("runtime") or ""
         driver = self._drivers(runtime)
+        options = checked_options(request.get("options"))
         log = open_log(request.get("log"))
         streams = Streams(self._loop)
         once = bool(request.get("stdin_once"))
         streams.configure(request["terminal"], request["stdin"], once, log)
-        task = Task(container_id, request["bundle"], request["root"], runtime, driver, streams)
+        task = Task(container_id, request["bundle"], runtime_root(request, options), runtime, driver, streams, options)
         task.rootfs = request["rootfs"]
         self.tasks[container_id] = task
 
@@ -201,7 +201,8 @@ class Forker:
             streams = Streams(self._loop)
             streams.drop()
             driver = self._drivers(record["runtime"])
-            task = Task(container_id, record["bundle"], record["root"], record["runtime"], driver, streams)
+            place = record["bundle"], record["root"], record["runtime"]
+            task = Task(container_id, *place, driver, streams, record.get("options"))
             task.rootfs = record["rootfs"]
             task.created = record["created"]
             task.init.pid = record["pid"]
@@ -323,31 +324,6 @@ class Forker:
     def _out_of_memory(self, task: Task) -> None:
         task.out_of_memory = True
         self._tell({"event": "oom", "container": task.id})
-
-
-def read_object(path: str) -> dict[str, Any]:
-    """A JSON object from a file. InvalidArgument, naming the file, for anything else."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError) as error:
-        raise errors.InvalidArgument(f'"{path}": {error}') from error
-    if not isinstance(found, dict):
-        raise errors.InvalidArgument(f'"{path}": not a JSON object')
-    return found
-
-
-def open_log(log: dict[str, Any] | None) -> LogFile | None:
-    """The log a `create` asks for. InvalidArgument."""
-    if not log:
-        return None
-    path, max_size, max_file = log.get("path"), log.get("max_size", 0), log.get("max_file", 1)
-    if not isinstance(path, str) or not isinstance(max_size, int) or not isinstance(max_file, int):
-        raise errors.InvalidArgument("log needs a path, and numbers for max_size and max_file")
-    try:
-        return LogFile(path, max_size, max_file)
-    except OSError as error:
-        raise errors.InvalidArgument(f'log "{path}": {error}') from error
 
 
 def memory_cgroup(state: Any) -> str:

@@ -38,6 +38,8 @@ class Library:
         stdio: tuple[int, int, int] | None,
         terminal: bool,
         console_size: Sequence[int] | None,
+        no_pivot: bool = False,
+        no_new_keyring: bool = False,
     ) -> Launch:
         """Make the container's first process; nothing is left when it cannot be made."""
         state.reserve(root, container_id)
@@ -52,6 +54,8 @@ class Library:
                 stdio=stdio,
                 terminal=terminal,
                 console_size=_size(console_size),
+                no_pivot=no_pivot,
+                no_new_keyring=no_new_keyring,
                 limits=self._limits,
             )
         except BaseException:

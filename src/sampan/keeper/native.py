@@ -48,6 +48,8 @@ if TYPE_CHECKING:
             stdio: tuple[int, int, int] | None,
             terminal: bool,
             console_size: Sequence[int] | None,
+            no_pivot: bool = False,
+            no_new_keyring: bool = False,
         ) -> Launch: ...
         def launch_exec(
             self,
@@ -68,6 +70,10 @@ if TYPE_CHECKING:
         def pids(self, state: dict[str, Any]) -> list[int]: ...
         def delete(self, root: str, container_id: str, state: dict[str, Any] | None) -> None: ...
         def load(self, root: str, container_id: str) -> dict[str, Any] | None: ...
+
+
+WISHES = {"no_pivot_root": "no_pivot", "no_new_keyring": "no_new_keyring"}
+"""Options of a task and what `launch` calls them."""
 
 
 class Conversation:
@@ -193,18 +199,22 @@ class Native:
         self._conversations: dict[str, Conversation] = {}
 
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
+        if task.options.get("systemd_cgroup"):
+            raise errors.Unimplemented("systemd cgroup flag passed, but systemd support is not available")
         streams = task.init.streams
-        stdio = None if streams.terminal else streams.open_pipes(*owner(spec.get("process"), spec))
+        wishes = {wish: True for option, wish in WISHES.items() if task.options.get(option)}
+        stdio = None if streams.terminal else streams.open_pipes(*pipe_owner(task, *owner(spec.get("process"), spec)))
         try:
             launch = self.runtime.launch(
                 spec,
-                container_id=task.id,
+                container_id=task.name,
                 bundle=task.bundle,
                 root=task.root,
                 rootfs_mounts=task.rootfs,
                 stdio=stdio,
                 terminal=streams.terminal,
                 console_size=console_size,
+                **wishes,
             )
         finally:
             streams.close_child()
@@ -216,7 +226,8 @@ class Native:
     def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         streams = child.streams
         state = child.task.state
-        stdio = None if streams.terminal else streams.open_pipes(*owner(process, state.get("spec") or {}))
+        user = pipe_owner(child.task, *owner(process, state.get("spec") or {}))
+        stdio = None if streams.terminal else streams.open_pipes(*user)
         try:
             launch = self.runtime.launch_exec(
                 state,
@@ -257,7 +268,7 @@ class Native:
         done(None, {})
 
     def adopt(self, task: Task) -> None:
-        task.state = self.runtime.load(task.root, task.id)
+        task.state = self.runtime.load(task.root, task.name)
         if task.state is not None:
             try:
                 self.runtime.kill(task.root, task.state, SIGKILL, True)
@@ -280,7 +291,7 @@ class Native:
         if task.mntns >= 0:
             mntns, task.mntns = task.mntns, -1
             self._janitor.close_soon(mntns)
-        self.runtime.delete(task.root, task.id, state)
+        self.runtime.delete(task.root, task.name, state)
 
 
 def owner(process: dict[str, Any] | None, spec: dict[str, Any]) -> tuple[int, int]:
@@ -291,6 +302,11 @@ def owner(process: dict[str, Any] | None, spec: dict[str, Any]) -> tuple[int, in
         to_host(user.get("uid", 0), linux.get("uidMappings")),
         to_host(user.get("gid", 0), linux.get("gidMappings")),
     )
+
+
+def pipe_owner(task: Task, uid: int, gid: int) -> tuple[int, int]:
+    """Who owns a task's pipes: the client's choice before the container's user."""
+    return task.options.get("io_uid", uid), task.options.get("io_gid", gid)
 
 
 def to_host(number: int, mappings: list[dict[str, int]] | None) -> int:

@@ -74,8 +74,21 @@ class Process:
 class Task:
     """A container's running thing."""
 
-    def __init__(self, container_id: str, bundle: str, root: str, runtime: str, driver: Driver, init: Streams) -> None:
+    def __init__(
+        self,
+        container_id: str,
+        bundle: str,
+        root: str,
+        runtime: str,
+        driver: Driver,
+        init: Streams,
+        options: dict[str, Any] | None = None,
+    ) -> None:
         self.id = container_id
+        self.options = options or {}
+        """What the client asked of the runtime: `messages.OPTIONS`."""
+        self.name: str = self.options.get("name") or container_id
+        """Its id at the runtime."""
         self.bundle = bundle
         self.root = root
         self.runtime = runtime
@@ -119,6 +132,7 @@ class Task:
             "root": self.root,
             "runtime": self.runtime,
             "rootfs": self.rootfs,
+            "options": self.options,
             "pid": self.init.pid,
             "start_time": start_time,
             "created": self.created,

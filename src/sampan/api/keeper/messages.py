@@ -55,6 +55,7 @@ CALLS: dict[str, dict[str, str]] = {
         "stdin_once?": "bool: close the input when the first attached client's input ends",
         "log?": '{"path", "max_size", "max_file"}: json-file format',
         "console_size?": "[height, width]",
+        "options?": "an object of OPTIONS",
     },
     "start": {"container": "id"},
     "exec": {
@@ -85,6 +86,17 @@ CALLS: dict[str, dict[str, str]] = {
     "shutdown": {},
 }
 
+OPTIONS: dict[str, tuple[type, str]] = {
+    "name": (str, "the id that the runtime and its hooks see; without it the container's"),
+    "root": (str, "the runtime's --root as it is; without it `root`, with the binary's name added when it is not ours"),
+    "systemd_cgroup": (bool, "cgroupsPath is slice:prefix:name"),
+    "no_pivot_root": (bool, "runc create --no-pivot"),
+    "no_new_keyring": (bool, "runc create --no-new-keyring"),
+    "io_uid": (int, "who owns the pipes; without it the container's user"),
+    "io_gid": (int, "likewise"),
+}
+"""What containerd's clients may ask of a runtime (`containerd.runc.v1.Options`); every one may be absent."""
+
 RESULTS: dict[str, dict[str, str]] = {
     "hello": {"version": "int", "pid": "the keeper's"},
     "create": {"pid": "init's, in the host's pid namespace"},
@@ -113,6 +125,7 @@ TYPES: dict[str, type] = {
     "stdin_once": bool,
     "log": dict,
     "console_size": list,
+    "options": dict,
     "exec": str,
     "process": str,
     "stdout": bool,
