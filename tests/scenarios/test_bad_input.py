@@ -115,6 +115,11 @@ def test_a_container_without_a_command_is_400(engine: Engine, docker: Docker) ->
     assert (status, message.lower()) == (400, "no command specified")
 
 
+def test_a_container_of_nothing_at_all_is_400(engine: Engine, docker: Docker) -> None:
+    status, message = ask(engine, "POST", "/containers/create", {})
+    assert (status, message.lower()) == (400, "config cannot be empty in order to create a container")
+
+
 def test_a_taken_name_is_409(engine: Engine, docker: Docker) -> None:
     holder = docker.ok("create", "--name", "taken", "busybox", "true")
     status, message = ask(engine, "POST", "/containers/create?name=taken", {"Image": "busybox", "Cmd": ["true"]})

@@ -167,6 +167,15 @@ def test_every_namespace_but_user_and_time_is_its_own(docker: Docker, engine_kin
     assert inside["user"] == os.readlink("/proc/self/ns/user")
 
 
+def test_the_hosts_ipc_comes_with_its_queues_also_where_the_host_mounts_none(docker: Docker) -> None:
+    seen = docker.ok(
+        "run", "--rm", "--ipc", "host", "busybox", "sh", "-c", "readlink /proc/self/ns/ipc; mount | grep mqueue"
+    )
+    namespace, mount = seen.splitlines()
+    assert namespace == os.readlink("/proc/self/ns/ipc")
+    assert mount.startswith("mqueue on /dev/mqueue type mqueue (rw,nosuid,nodev,noexec")
+
+
 def test_the_seccomp_profile_refuses_what_docker_s_refuses(docker: Docker) -> None:
     for command in (
         "unshare -m true",

@@ -34,7 +34,9 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
     verify.check(config, host_config, room.facts)
     verify.check_runtime(host_config.runtime, room.settings.runtimes, (OURS, *FOUND_BY_NAME))
     if not config.image:
-        raise InvalidArgument("no command specified")
+        nothing = CreateRequest(host_config=host_config, networking_config=request.networking_config)
+        known = "config cannot be empty in order to create a container"
+        raise InvalidArgument(known if request == nothing else "no command specified")
     image = room.images.resolve(config.image, platform)
     container_id = names.new_id()
     name = name.removeprefix("/") or names.new_name(room.store.is_free)

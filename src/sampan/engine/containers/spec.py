@@ -261,8 +261,6 @@ def _mounts(container: Container, resolved: Resolved) -> list[dict[str, Any]]:
             own.append(_mount(destination, "bind", path, ["rbind", "rprivate", *mode]))
     if resolved.shm and "/dev/shm" not in taken:
         own.append(_mount("/dev/shm", "bind", resolved.shm, ["rbind", "rprivate", "nosuid", "noexec", "nodev"]))
-    if host_config.ipc_mode == "host" and "/dev/mqueue" not in taken:
-        own.append(_mount("/dev/mqueue", "bind", "/dev/mqueue", ["rbind", "nosuid", "noexec", "nodev"]))
     if resolved.init:
         own.append(_mount("/sbin/docker-init", "bind", resolved.init, ["bind", "ro"]))
     # Parents before children: /a is mounted before /a/b. The order is stable for the rest.
