@@ -349,11 +349,114 @@ def test_the_plan_names_the_field_behind_each_step(ours: Runtime) -> None:
     assert ours.traces() == []
 
 
+def test_an_explanation_comes_before_what_the_container_says(ours: Runtime) -> None:
+    ours.write(None, ["/bin/echo", "here I am"])
+    said = ours("run", "--explain", ours.id, check=True).stdout
+    assert 0 < said.index("mount proc on /proc") < said.index("become the program") < said.rindex("here I am")
+    ours.write(None, ["/bin/nonesuch"])
+    done = ours("create", "--explain", ours.id)
+    assert (done.returncode, "become the program: /bin/nonesuch" in done.stdout) == (1, True)
+    assert ours.traces() == []
+
+
+def test_debug_tells_each_step_and_how_it_ended(ours: Runtime) -> None:
+    """In the log file when there is one, as JSON when that is asked for; nothing of it without --debug."""
+    log = f"{ours.bundle}/log"
+    ours.write(None, ["/bin/sh", "-c", "exit 3"])
+    done = ours("--debug", "--log", log, "--log-format", "json", "run", ours.id)
+    assert (done.returncode, done.stderr) == (3, "")
+    with open(log) as file:
+        entries = [json.loads(line) for line in file]
+    assert {entry["level"] for entry in entries} == {"debug"}
+    told = [entry["msg"] for entry in entries]
+    plan = ours("create", "--plan", ours.id, check=True).stdout.splitlines()
+    # The parent sets the limits when init has said that it is ready.
+    assert told[-3:-1] == ["ready  # process", "limit name=devices set=allow=no,access=rwm  # linux.resources.devices"]
+    assert sorted(told[:-1]) == sorted(plan[: len(told) - 1])
+    assert [step for step in plan if step in told and not step.startswith("limit")] == [*told[:-2]]
+    assert (told[-1], entries[-1]["status"]) == ("process exited", 3)
+    done = ours("--debug", "run", ours.id)
+    assert 'level=debug msg="process exited"' in done.stderr
+    assert ours("run", ours.id).stderr == ""
+
+
+def test_debug_of_exec_tells_its_steps(ours: Runtime) -> None:
+    ours.background(["/bin/sleep", "1000"])
+    done = ours("--debug", "exec", "-e", "SECRET=swordfish", ours.id, "/bin/true", check=True)
+    assert 'msg="join_container namespaces=' in done.stderr
+    assert "SECRET" in done.stderr
+    assert "swordfish" not in done.stderr
+
+
+def test_a_log_file_that_cannot_be_written_is_told_before_anything_is_done(runtime: Runtime) -> None:
+    done = runtime("--log", "/nonesuch/log", "run", runtime.id)
+    assert done.returncode == 1
+    assert runtime.message(done) == "open /nonesuch/log: no such file or directory"
+
+
 def test_help_of_each_verb_names_it_on_the_second_line(runtime: Runtime) -> None:
     for verb in ("create", "delete", "exec", "kill", "list", "run", "spec", "start", "state", "update"):
-        done = runtime(verb, "--help")
+        for words in ((verb, "--help"), (verb, "-h"), ("help", verb)):
+            done = runtime(*words)
+            assert done.returncode == 0
+            lines = done.stdout.split("\n")
+            assert (lines[0], lines[1].startswith(f"   runc {verb} - ")) == ("NAME:", True)
+            assert "USAGE:" in lines
+            assert ("OPTIONS:" in lines) == (verb not in ("start", "state"))
+    assert '(default: "table")' in runtime("list", "--help").stdout
+
+
+def test_help_of_all_names_the_verbs(runtime: Runtime) -> None:
+    for words in ((), ("help",), ("h",), ("--help",)):
+        done = runtime(*words)
         assert done.returncode == 0
-        assert done.stdout.split("\n")[1].startswith(f"   runc {verb}")
+        assert [part for part in ("NAME:", "USAGE:", "VERSION:", "COMMANDS:", "GLOBAL OPTIONS:")
+                if f"{part}\n" not in done.stdout] == []  # fmt: skip
+        assert "   pause " in done.stdout
+
+
+def test_what_is_no_verb_has_no_help_topic(runtime: Runtime) -> None:
+    for words in (("nonesuch",), ("help", "nonesuch")):
+        done = runtime(*words)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert runtime.message(done) == "No help topic for 'nonesuch'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "usage", "message"),
+    [
+        (["state"], "Incorrect Usage.", '"state" requires exactly 1 argument(s)'),
+        (["run", "a", "b"], "Incorrect Usage.", '"run" requires exactly 1 argument(s)'),
+        (["kill"], "Incorrect Usage.", '"kill" requires a minimum of 1 argument(s)'),
+        (["kill", "a", "b", "c"], "Incorrect Usage.", '"kill" requires a maximum of 2 argument(s)'),
+        (["run", "--nonesuch", "a"], "Incorrect Usage: flag provided", "flag provided but not defined: -nonesuch"),
+        (["--nonesuch"], "Incorrect Usage. flag provided", "flag provided but not defined: -nonesuch"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_with_the_right_one(
+    runtime: Runtime, words: list[str], usage: str, message: str
+) -> None:
+    done = runtime(*words)
+    assert done.returncode == 1
+    assert done.stdout.startswith(usage)
+    assert "USAGE:" in done.stdout
+    assert message in runtime.message(done)
+
+
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_capabilities_that_nobody_knows_are_warned_of(runtime: Runtime, verb: str) -> None:
+    warning = 'level=warning msg="ignoring unknown or unavailable capabilities: [CAP_NOPE KILL]"'
+
+    def odd(spec: dict[str, Any]) -> None:
+        spec["process"]["capabilities"]["bounding"] += ["KILL", "CAP_NOPE"]
+
+    if verb == "run":
+        done = runtime.run(["/bin/true"], odd)
+    else:
+        runtime.background(["/bin/sleep", "1000"])
+        done = runtime("exec", "--cap", "KILL", "--cap", "CAP_NOPE", runtime.id, "/bin/true")
+    assert done.returncode == 0
+    assert warning in done.stderr
 
 
 def test_inits_executable_is_on_a_read_only_mount(ours: Runtime) -> None:

@@ -78,6 +78,14 @@ def runtime(request: pytest.FixtureRequest) -> Iterator[Rootless]:
     shutil.rmtree(made.scratch)
 
 
+@pytest.fixture
+def sampan() -> Iterator[Rootless]:
+    made = Rootless("sampan-runc")
+    yield made
+    made("delete", "-f", "one")
+    shutil.rmtree(made.scratch)
+
+
 def test_without_root_a_user_is_root_in_his_container_alone(runtime: Rootless) -> None:
     runtime.write("/bin/sh", "-c", "id -u; cat /proc/self/uid_map; hostname; touch /home/x 2>/dev/null || echo ro")
     done = runtime("run", "one")
@@ -123,3 +131,15 @@ def test_the_rootless_flag_is_a_truth_or_auto(runtime: Rootless) -> None:
     for word in ("true", "auto"):
         assert runtime("--rootless", word, "run", "one").returncode == 0
     assert "invalid syntax" in runtime("--rootless", "perhaps", "run", "one").stdout
+
+
+def test_an_explanation_alone_does_nothing_and_needs_no_root(sampan: Rootless) -> None:
+    """Of a container that only root could run: without a user namespace, with limits."""
+    kinds = [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]
+    sampan.write("/bin/true", namespaces=kinds, uidMappings=[], gidMappings=[], resources={"pids": {"limit": 5}})
+    alone = sampan("run", "--explain", "--dry-run", "one")
+    assert alone.returncode == 0, alone.stdout
+    assert "make the rootfs the root, and drop all mounts of the host" in alone.stdout
+    assert "the parent limits pids" in alone.stdout
+    assert os.listdir(f"{sampan.scratch}/run") == []
+    assert sampan("run", "one").returncode == 1

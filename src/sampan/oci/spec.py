@@ -386,6 +386,8 @@ def validate(document: object) -> Spec:
         for index, hook in enumerate(hooks if name in HOOK_NAMES else ()):
             if not hook.get("path", "").startswith("/"):
                 raise InvalidArgument(f"hooks.{name}[{index}].path: must be an absolute path")
+            if hook.get("timeout", 1) <= 0:
+                raise InvalidArgument(f"hooks.{name}[{index}].timeout: must be greater than zero")
     return spec
 
 
@@ -412,7 +414,7 @@ def _namespaces(namespaces: list[Namespace]) -> None:
         if kind not in NAMESPACE_TYPES:
             raise InvalidArgument(f'linux.namespaces[{index}].type: namespace "{kind}" does not exist')
         if kind in seen:
-            raise InvalidArgument(f"malformed spec file: duplicated ns {namespace!r}")
+            raise InvalidArgument(f'malformed spec file: duplicated ns {{"{kind}" "{namespace.get("path", "")}"}}')
         seen.add(kind)
 
 
@@ -464,8 +466,8 @@ def _sysctl(key: str, joined: dict[str, str]) -> None:
 def _device(device: Device, path: str) -> None:
     kind = device.get("type", "")
     if kind not in ("c", "u", "b", "p"):
-        raise InvalidArgument(f"{path}.type: invalid device type {kind!r}")
+        raise InvalidArgument(f'{path}.type: invalid device type "{kind}"')
     if not device.get("path", "").startswith("/"):
         raise InvalidArgument(f"{path}.path: must be an absolute path")
     if kind != "p" and ("major" not in device or "minor" not in device):
-        raise InvalidArgument(f"{path}: major and minor must be given for a device of type {kind!r}")
+        raise InvalidArgument(f'{path}: major and minor must be given for a device of type "{kind}"')

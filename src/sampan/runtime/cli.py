@@ -5,14 +5,16 @@ Source: runc 1.1 to 1.5, `runc --help` and main.go.
 
 from __future__ import annotations
 
+import os
+
 from sampan import errors
 from sampan.runtime.flags import BOOL, FALSE, STRING, TRUE, Flag, parse
-from sampan.runtime.report import Options, fatal, leave, out
+from sampan.runtime.report import Options, fatal, leave, open_log, out
 from sampan.runtime.verbs import VERBS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 GLOBAL = [
     Flag("debug", BOOL, "enable debug logging"),
@@ -33,26 +35,18 @@ def main(arguments: list[str]) -> NoReturn:
     """Run the command line `arguments` (without the program's name) and exit with its code."""
     options: Options | None = None
     try:
-        values, rest = parse(arguments, GLOBAL, reorder=False)
+        try:
+            values, rest = parse(arguments, GLOBAL, reorder=False)
+        except errors.InvalidArgument as error:
+            out(f"Incorrect Usage. {error}\n\n{_overview()}")
+            raise
         if values["version"]:
             from sampan.runtime import features
 
             leave(0, features.version_text())
-        if values["help"] or not rest or rest[0] in ("help", "h"):
-            from sampan.runtime import usage
-
-            leave(0, usage.overview(GLOBAL, VERBS))
-        options = Options(values)
-        if options.log_format not in ("text", "json"):
-            raise errors.InvalidArgument("invalid log-format: " + options.log_format)
-        if options.root == "/":
-            raise errors.InvalidArgument("Option --root argument should not be set to '/'")
-        if values["rootless"] not in ("", "auto"):
-            if values["rootless"] not in (*TRUE, *FALSE):
-                raise errors.InvalidArgument(f'strconv.ParseBool: parsing "{values["rootless"]}": invalid syntax')
-            options.rootless = values["rootless"] in TRUE
-        if values["systemd-cgroup"]:
-            raise errors.Unimplemented("systemd cgroup flag passed, but systemd support is not available")
+        if values["help"] or not rest:
+            leave(0, _overview())
+        options = _checked(values)
         code = _verb(rest[0], rest[1:], options)
     except errors.Error as error:
         fatal(str(error), options)
@@ -66,14 +60,46 @@ def main(arguments: list[str]) -> NoReturn:
     leave(code)
 
 
+def _checked(values: dict[str, Any]) -> Options:
+    """The global flags. Errors: sampan.errors, also when the log file cannot be written."""
+    options = Options(values)
+    if options.log_format not in ("text", "json"):
+        raise errors.InvalidArgument("invalid log-format: " + options.log_format)
+    if options.log:
+        try:
+            os.close(open_log(options.log))
+        except OSError as error:
+            raise errors.Error(f"open {options.log}: {_lowered(error)}") from None
+    if options.root == "/":
+        raise errors.InvalidArgument("Option --root argument should not be set to '/'")
+    if values["rootless"] not in ("", "auto"):
+        if values["rootless"] not in (*TRUE, *FALSE):
+            raise errors.InvalidArgument(f'strconv.ParseBool: parsing "{values["rootless"]}": invalid syntax')
+        options.rootless = values["rootless"] in TRUE
+    return options
+
+
+def _overview() -> str:
+    from sampan.runtime import features, usage
+
+    return usage.overview(GLOBAL, VERBS, features.version_text())
+
+
 def _os_text(error: OSError) -> str:
     """Go's way: the object, and the system's words in lower case."""
+    return f"{error.filename}: {_lowered(error)}" if error.filename else _lowered(error)
+
+
+def _lowered(error: OSError) -> str:
     reason = str(error.strerror or error)
-    reason = reason[:1].lower() + reason[1:]
-    return f"{error.filename}: {reason}" if error.filename else reason
+    return reason[:1].lower() + reason[1:]
 
 
 def _verb(name: str, arguments: list[str], options: Options) -> int:
+    if name in ("help", "h"):
+        if not arguments:
+            leave(0, _overview())
+        name, arguments = arguments[0], ["--help"]
     verb = VERBS.get(name)
     if verb is None:
         fatal(f"No help topic for '{name}'\n", options, 3)

@@ -8,11 +8,13 @@ from __future__ import annotations
 from sampan.errors import Error
 from sampan.linux import abi, process
 from sampan.runtime import cgroup, document, handshake, state
+from sampan.runtime.plan import limit_steps
 from sampan.runtime.steps.situation import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
     from select import epoll
     from typing import Any
 
@@ -36,10 +38,19 @@ class Launch:
     """
 
     __slots__ = (
-        "_cgroups", "_limits", "_poll", "_runner", "_sock", "executed", "hooks", "pid", "pidfd", "proceeded", "state",
+        "_cgroups", "_limits", "_poll", "_runner", "_sock", "_tell", "executed", "hooks", "pid", "pidfd", "proceeded",
+        "state",
     )  # fmt: skip
 
-    def __init__(self, pid: int, pidfd: int, sock: socket, state: dict[str, Any], plan: Plan) -> None:
+    def __init__(
+        self,
+        pid: int,
+        pidfd: int,
+        sock: socket,
+        state: dict[str, Any],
+        plan: Plan,
+        tell: Callable[[str], object] | None = None,
+    ) -> None:
         self.pid = pid
         self.pidfd = pidfd
         self.state = state
@@ -47,6 +58,7 @@ class Launch:
         self.proceeded = False
         self.executed = False
         self._sock: socket | None = sock
+        self._tell = tell
         self._runner: HookRunner | None = None
         self._poll: epoll | None = None
         self._limits: Resources | None = None
@@ -99,6 +111,9 @@ class Launch:
         if word == handshake.HOOKS:
             self._set_limits("procHooks")
             self._run_hooks("prestart", "createRuntime", status="creating")
+            return None
+        if word == handshake.STEP and self._tell is not None:
+            self._tell(payload)
             return None
         if word == handshake.CONSOLE and received:
             return word, received[0]
@@ -200,8 +215,11 @@ class Launch:
         """Not before the mounts are made, as in runc: device rules would hinder them, and a small limit even us."""
         if self._limits is not None:
             limits, self._limits = self._limits, None
+            if self._tell is not None:
+                for step in limit_steps(limits):
+                    self._tell(str(step))
             try:
-                cgroup.apply(self._cgroups, limits)
+                cgroup.apply(self._cgroups, limits, settings=self.state["config"]["cgroups"])
             except Error as error:
                 raise StepFailed(
                     f"error setting cgroup config for {moment} process: {error}", type(error).__name__

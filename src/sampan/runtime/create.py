@@ -9,14 +9,19 @@ from sampan.oci import spec as oci_spec
 from sampan.runtime import document, state
 from sampan.runtime.host import host_facts
 from sampan.runtime.launch import launch
-from sampan.runtime.plan import rootfs_path
+from sampan.runtime.plan import rootfs_path, warnings
 from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sampan.oci.spec import Spec
     from sampan.runtime.conversation import Launch
     from sampan.runtime.notify import Notices
+
+    Report = Callable[..., None]
+    """As `report.Options.report`: (level, message, further fields by name)."""
 
 
 def load_spec(bundle: str) -> Spec:
@@ -24,6 +29,8 @@ def load_spec(bundle: str) -> Spec:
     try:
         found = document.load(f"{bundle}/config.json")
     except FileNotFoundError:
+        if not os.path.isdir(bundle):
+            raise NotFound(f"chdir {bundle}: no such file or directory") from None
         raise NotFound("JSON specification file config.json not found") from None
     except NotADirectoryError:
         raise NotFound(f"chdir {bundle}: not a directory") from None
@@ -71,10 +78,14 @@ def run(
     no_new_keyring: bool = False,
     pidfd_socket: str = "",
     rootless: bool | None = None,
+    systemd: bool = False,
+    report: Report,
+    verbose: bool = False,
 ) -> int:
     """Create a container and, unless `create_only`, start it; return its exit code, 0 when it is left to itself.
 
-    `bundle` and `pid_file` are absolute. Errors: sampan.errors, OSError; nothing is left behind then.
+    `bundle` and `pid_file` are absolute. `report` takes warnings, and with `verbose` each step. Errors: sampan.errors,
+    OSError; nothing is left behind then.
     """
     state.check_id(container_id)
     spec = load_spec(bundle)
@@ -87,6 +98,13 @@ def run(
     host = host_facts()
     if rootless is not None:
         host.rootless = rootless
+    for warning in warnings.of_spec(spec, host):
+        report("warning", warning)
+    unit = None
+    if systemd:
+        from sampan.runtime.cgroup.unit import UnitPlan
+
+        unit = UnitPlan(spec.get("linux", {}).get("cgroupsPath", ""), container_id, spec.get("annotations", {}), host)
     folder = state.reserve(root, container_id)
     try:
         notices = _offer_notices(spec, folder, create_only)
@@ -94,18 +112,34 @@ def run(
         launched = launch(
             spec, container_id=container_id, bundle=bundle, root=root, host=host, terminal=terminal,
             keep_fds=keep_fds, fifo=fifo, no_pivot=no_pivot, no_new_keyring=no_new_keyring,
+            unit=unit, tell=narrator(report) if verbose else None,
         )  # fmt: skip
     except BaseException:
         state.remove(root, container_id)
         raise
     try:
-        return _attend(launched, root, detached, create_only, keep, console_socket, pid_file, pidfd_socket, notices)
+        code = _attend(launched, root, detached, create_only, console_socket, pid_file, pidfd_socket, notices)
     except BaseException:
-        from sampan.runtime import delete
-
         launched.discard()
-        delete.clean_up(root, launched.state)
+        _clean_up(root, launched, report)
         raise
+    if not detached:
+        report("debug", "process exited", pid=launched.pid, status=code)
+        if not keep:
+            _clean_up(root, launched, report)
+    return code
+
+
+def narrator(report: Report) -> Callable[[str], None]:
+    """What `launch` is to tell each step to, for a log."""
+    return lambda step: report("debug", step)
+
+
+def _clean_up(root: str, launched: Launch, report: Report) -> None:
+    from sampan.runtime import delete
+
+    for problem in delete.clean_up(root, launched.state):
+        report("error", problem)
 
 
 def _attend(
@@ -113,14 +147,13 @@ def _attend(
     root: str,
     detached: bool,
     create_only: bool,
-    keep: bool,
     console_socket: str,
     pid_file: str,
     pidfd_socket: str,
     notices: Notices | None,
 ) -> int:
     # Only now, while init is at work on the other processor: these cost 2 ms to import.
-    from sampan.runtime import attend, delete
+    from sampan.runtime import attend
 
     own_terminal = attend.until_ready(launched, console_socket)
     state.save(root, launched.state)
@@ -139,10 +172,7 @@ def _attend(
         if notices:
             notices.wait(launched.pid, launched.pidfd)
         return 0
-    code = attend.until_exit(launched, own_terminal, notices)
-    if not keep:
-        delete.clean_up(root, launched.state)
-    return code
+    return attend.until_exit(launched, own_terminal, notices)
 
 
 def _offer_notices(spec: Spec, folder: str, create_only: bool) -> Notices | None:

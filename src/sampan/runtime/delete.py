@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def delete(root: str, container_id: str, force: bool = False) -> None:
+def delete(root: str, container_id: str, force: bool = False) -> list[str]:
     """Remove a stopped or merely created container; with `force` also a running one, and no error for a missing one
-    or one whose state file cannot be read: of that only the directory goes.
+    or one whose state file cannot be read: of that only the directory goes. What poststop hooks failed with.
 
     Errors: NotFound, Conflict, sampan.errors of the cgroup's removal.
     """
@@ -29,13 +29,13 @@ def delete(root: str, container_id: str, force: bool = False) -> None:
             if not force:
                 raise
         if force:
-            return
+            return []
         raise
     except DataLoss:
         if not force:
             raise
         state.remove(root, container_id)
-        return
+        return []
     now = state.status(root, found)
     if now in ("running", "paused") and not force:
         raise Conflict(f"cannot delete container {container_id} that is not stopped: {now}")
@@ -43,36 +43,39 @@ def delete(root: str, container_id: str, force: bool = False) -> None:
         from sampan.runtime.kill import kill_and_wait
 
         kill_and_wait(found)
-    clean_up(root, found)
+    return clean_up(root, found)
 
 
-def clean_up(root: str, found: dict[str, Any], wait: bool = True) -> None:
+def clean_up(root: str, found: dict[str, Any], wait: bool = True) -> list[str]:
     """Kill what remains in its cgroups, remove them and the state directory, run the poststop hooks.
 
+    The texts of hooks that failed: such a one stops nobody, config.md says to tell of it and go on.
     Without `wait` those run on in a process that becomes one more child for the caller to reap.
     """
     paths = found["cgroup_paths"]
     if not state.alive(found) and cgroup.exists(paths) and cgroup.pids(paths):
         cgroup.kill(paths, abi.SIGKILL)
-    cgroup.remove(paths)
+    cgroup.remove(paths, found["config"].get("cgroups"))
     state.remove(root, found["id"])
-    run_poststop(found, wait)
+    return _run_poststop(found, wait)
 
 
-def run_poststop(found: dict[str, Any], wait: bool = True) -> None:
-    """Run the poststop hooks. A hook that fails stops nobody: config.md says to warn and go on."""
+def _run_poststop(found: dict[str, Any], wait: bool) -> list[str]:
     wanted = found["spec"].get("hooks", {}).get("poststop", [])
-    if wanted:
-        from sampan.runtime import hooks
+    if not wanted:
+        return []
+    text = document.text_of(state.oci_state(found, "stopped"))
+    if not wait:
+        from sampan.runtime import hook_runner
 
-        text = document.text_of(state.oci_state(found, "stopped"))
-        if not wait:
-            from sampan.runtime import hook_runner
+        hook_runner.leave([("poststop", index, hook) for index, hook in enumerate(wanted)], text)
+        return []
+    from sampan.runtime import hooks
 
-            hook_runner.leave([("poststop", index, hook) for index, hook in enumerate(wanted)], text)
-            return
-        for index, hook in enumerate(wanted):
-            try:
-                hooks.run(hook, "poststop", index, text, {})
-            except StepFailed as failure:
-                os.write(2, f"{failure}\n".encode("utf-8", "surrogateescape"))
+    problems: list[str] = []
+    for index, hook in enumerate(wanted):
+        try:
+            hooks.run(hook, "poststop", index, text, {})
+        except StepFailed as failure:
+            problems.append(str(failure))
+    return problems

@@ -7,15 +7,17 @@ import os
 from sampan.errors import Conflict, DataLoss, InvalidArgument, NotFound
 from sampan.oci import spec as oci_spec
 from sampan.runtime import attend, cgroup, document, state
-from sampan.runtime.create import passed_fds, write_pid_file
+from sampan.runtime.create import narrator, passed_fds, write_pid_file
 from sampan.runtime.host import host_facts
 from sampan.runtime.launch import launch_exec
+from sampan.runtime.plan import warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from sampan.oci.spec import Process
+    from sampan.runtime.create import Report
 
 
 def check_status(root: str, found: dict[str, Any], ignore_paused: bool) -> None:
@@ -81,7 +83,7 @@ def _with_capabilities(sets: dict[str, list[str]], names: list[str]) -> dict[str
 def parse_id(text: str) -> int:
     """A user or group number. Errors: InvalidArgument, also for one that the kernel reads as -1 (CVE-2026-30892)."""
     if not text.isascii() or not text.isdigit() or not 0 <= int(text) <= (1 << 32) - 2:
-        raise InvalidArgument(f"parsing {text!r} as a user or group id: invalid syntax")
+        raise InvalidArgument(f'parsing "{text}" as a user or group id: invalid syntax')
     return int(text)
 
 
@@ -102,6 +104,8 @@ def run_exec(
     preserve_fds: int = 0,
     cgroup_below: str = "",
     pidfd_socket: str = "",
+    report: Report,
+    verbose: bool = False,
 ) -> int:
     """Make the process and return its exit code; with `detach` 0 once it runs. Errors: sampan.errors."""
     terminal = bool(process.get("terminal"))
@@ -109,9 +113,13 @@ def run_exec(
         raise InvalidArgument("cannot allocate tty if runc will detach without setting console socket")
     if console_socket and not (terminal and detach):
         raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
+    host = host_facts()
+    for warning in warnings.of_process(process, host):
+        report("warning", warning)
     launched = launch_exec(
-        found, process, host=host_facts(), root=root, terminal=terminal, keep_fds=passed_fds(preserve_fds),
+        found, process, host=host, root=root, terminal=terminal, keep_fds=passed_fds(preserve_fds),
         cgroup_paths=_below(found["cgroup_paths"], cgroup_below),
+        tell=narrator(report) if verbose else None,
     )  # fmt: skip
     try:
         own_terminal = attend.until_ready(launched, console_socket)
@@ -124,7 +132,9 @@ def run_exec(
         if detach:
             launched.proceed()
             return 0
-        return attend.until_exit(launched, own_terminal)
+        code = attend.until_exit(launched, own_terminal)
+        report("debug", "process exited", pid=launched.pid, status=code)
+        return code
     except BaseException:
         launched.discard()
         raise

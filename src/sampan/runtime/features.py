@@ -36,8 +36,8 @@ def document(host: HostFacts) -> dict[str, Any]:
             "cgroup": {
                 "v1": True,
                 "v2": True,
-                "systemd": False,
-                "systemdUser": False,
+                "systemd": True,
+                "systemdUser": True,
                 "rdma": any("rdma" in hierarchy.controllers for hierarchy in host.hierarchies),
             },
             "seccomp": {
@@ -60,5 +60,5 @@ def document(host: HostFacts) -> dict[str, Any]:
             "org.opencontainers.runc.checkpoint.enabled": "false",
             "org.opencontainers.runc.version": VERSION,
         },
-        "potentiallyUnsafeConfigAnnotations": ["bundle"],
+        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property."],
     }

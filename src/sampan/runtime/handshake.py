@@ -13,6 +13,8 @@
       |<---------------------------------------|  masks, ids, capabilities, program found
       |  "listener" + fd [seccomp notifies, before ready when the filter is loaded first]
       |<---------------------------------------|
+      |  "step" ...      [a narrator wanted: each step before it is done, from the first to this point]
+      |<---------------------------------------|
       |  "ready"                               |
       |<---------------------------------------|  waits here, for "proceed" or for a byte in the exec.fifo
       |  "proceed"                             |
@@ -41,6 +43,7 @@ HOOKS = "hooks"
 HOOKED = "hooked"
 CONSOLE = "console"
 LISTENER = "listener"
+STEP = "step"
 READY = "ready"
 PROCEED = "proceed"
 FAILED = "failed"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from _signal import strsignal  # type: ignore[import-not-found]
 
 from sampan.linux import abi, process
 from sampan.runtime.steps.situation import StepFailed, words
@@ -46,9 +47,14 @@ def run(hook: Mapping[str, Any], name: str, index: int, state: str, default_env:
         raise StepFailed(f"{what}: hook ran past specified timeout of {float(hook['timeout']):.1f}s")
     if status:
         code = os.waitstatus_to_exitcode(status)
-        ended = f"exit status {code}" if code >= 0 else f"signal: {-code}"
+        ended = f"exit status {code}" if code >= 0 else _signal_text(-code, os.WCOREDUMP(status))
         texts = [part.decode("utf-8", "replace") for part in collected]
         raise StepFailed(f"{what}: {ended}, stdout: {texts[0]}, stderr: {texts[1]}")
+
+
+def _signal_text(number: int, dumped: bool) -> str:
+    """As Go prints it: "signal: killed"."""
+    return f"signal: {(strsignal(number) or str(number)).lower()}{' (core dumped)' if dumped else ''}"
 
 
 def _converse(

@@ -39,6 +39,9 @@ def main(steps: list[Step], perform: dict[str, Perform], init: Situation, keep: 
         for step in steps:
             cause = step.cause
             phase = _PHASES.get(step.do, phase)
+            # Not once all is ready: the filter may forbid it, and nobody listens.
+            if init.narrate and phase != _PROCEEDING:
+                handshake.send(init.channel, handshake.STEP, str(step))
             perform[step.do](init, **step.with_)
             if step.do == READY:
                 phase = _PROCEEDING

@@ -19,20 +19,23 @@ from sampan.linux import abi, process, procfs
 from sampan.oci import spec as oci_spec
 from sampan.runtime import cgroup, document, handshake, init, profile, state
 from sampan.runtime.conversation import Launch as Launch
-from sampan.runtime.plan import Wishes, plan_container, plan_exec, rootfs_path
+from sampan.runtime.plan import Wishes, cgroup_steps, plan_container, plan_exec, rootfs_path
 from sampan.runtime.steps import resolve
 from sampan.runtime.steps.situation import Situation, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from sampan.oci.spec import Linux, Process, Spec
+    from sampan.runtime.cgroup.unit import UnitPlan
     from sampan.runtime.host import HostFacts
     from sampan.runtime.plan import Plan
     from sampan.runtime.steps import Perform
+
+    Tell = Callable[[str], object]
 
 
 def launch(
@@ -51,14 +54,17 @@ def launch(
     no_pivot: bool = False,
     no_new_keyring: bool = False,
     limits: Sequence[tuple[str, int, int]] = (),
+    tell: Tell | None = None,
+    unit: UnitPlan | None = None,
 ) -> Launch:
     """Make the first process of a container. `spec` is validated here; `bundle` is absolute.
 
     `stdio` are descriptors for 0, 1, 2 (None: ours); with `terminal` (None: the spec's) init makes a pty and sends its
     master. `keep_fds` become 3, 4, ... of the program. `fifo`, a descriptor open for both directions, is where init
-    waits instead of for `proceed`. `limits`, (rlimit, soft, hard), are set where the spec names none. The caller
-    removes the cgroups (`cgroup.remove(launch.state["cgroup_paths"])`) when the process has ended, and on an error of
-    this function nothing is left. Errors: sampan.errors, OSError.
+    waits instead of for `proceed`. `limits`, (rlimit, soft, hard), are set where the spec names none. `tell` is given
+    each step as text before it is done, ours at once and init's by `Launch.step`. `unit` has systemd make
+    the cgroups. The caller removes them (`cgroup.remove(state["cgroup_paths"], state["config"]["cgroups"])`) when the
+    process has ended, and on an error of this function nothing is left. Errors: sampan.errors, OSError.
     """
     oci_spec.validate(spec)
     if "process" not in spec:
@@ -66,8 +72,8 @@ def launch(
     linux = spec.get("linux", {})
     if terminal is None:
         terminal = bool(spec["process"].get("terminal"))
-    paths = cgroup.paths(host, linux.get("cgroupsPath", ""), container_id)
-    if host.rootless:
+    paths = unit.paths if unit else cgroup.paths(host, linux.get("cgroupsPath", ""), container_id)
+    if host.rootless and not unit:
         paths = cgroup.writable(paths)
     if host.euid and not any(one["type"] == "user" for one in linux.get("namespaces", [])):
         raise InvalidArgument("rootless container requires user namespaces")
@@ -76,13 +82,20 @@ def launch(
     wishes = Wishes(container_id, bundle, rootfs_mounts, paths, terminal, size, program, flags, len(keep_fds),
                     no_pivot, no_new_keyring, limits)  # fmt: skip
     plan = plan_container(spec, wishes, host)
-    cgroup.create(paths)
+    if tell:
+        for step in [*cgroup_steps(paths), *plan.first_steps()]:
+            tell(str(step))
+    unit.start() if unit else cgroup.create(paths)
     try:
         kept = {"id": container_id, "rootfs": rootfs_path(spec, bundle), "bundle": bundle, "paths": paths}
-        return _clone(spec, plan, kept, stdio if not terminal else None, keep_fds, fifo)
+        kept["cgroups"] = unit.settings if unit else {"path": linux.get("cgroupsPath", "")}
+        return _clone(spec, plan, kept, stdio if not terminal else None, keep_fds, fifo, tell)
     except BaseException:
-        cgroup.remove(paths)
+        cgroup.remove(paths, unit.settings if unit else None)
         raise
+    finally:
+        if unit:
+            unit.settle()
 
 
 def _console_size(wanted: Process) -> tuple[int, int] | None:
@@ -91,28 +104,60 @@ def _console_size(wanted: Process) -> tuple[int, int] | None:
 
 
 def _clone(
-    spec: Spec, plan: Plan, kept: dict[str, Any], stdio: tuple[int, int, int] | None, keep_fds: Sequence[int], fifo: int
+    spec: Spec,
+    plan: Plan,
+    kept: dict[str, Any],
+    stdio: tuple[int, int, int] | None,
+    keep_fds: Sequence[int],
+    fifo: int,
+    tell: Tell | None,
 ) -> Launch:
-    perform = resolve(plan.steps)
-    held: list[int] = []  # descriptors that only init needs: ours are closed on every way out
-    ours, theirs = handshake.pair()
-    situation = Situation(theirs)
-    situation.stdio = stdio
-    situation.fifo = fifo
-    situation.preserve = len(keep_fds)
-    situation.hooks = plan.hooks  # type: ignore[assignment]
-    try:
-        unified, situation.cgroups = cgroup.open_joins(kept["paths"])
-        held += situation.cgroups
-        if unified is not None:
-            held.append(unified)
+    def prepare(situation: Situation, held: list[int]) -> None:
+        situation.fifo = fifo
+        situation.hooks = plan.hooks  # type: ignore[assignment]
         if plan.joins or plan.uid_mappings or any(step.do == "bind" and step.with_["idmap"] for step in plan.steps):
             _open(plan, spec.get("linux", {}), situation, held)
         if any(plan.hooks.get(name) for name in ("createContainer", "startContainer")):
-            situation.state = _hook_state(spec, kept)
+            situation.states = _hook_states(spec, kept)
+
+    def fork(situation: Situation, unified: int | None) -> tuple[int, int]:
+        return _fork(plan.clone_flags, unified, situation, spec)
+
+    pid, pidfd, sock = _spawn(plan, kept["paths"], stdio, keep_fds, tell, prepare, fork)
+    return _parent(spec, plan, kept, pid, pidfd, sock, tell)
+
+
+def _spawn(
+    plan: Plan,
+    paths: dict[str, str],
+    stdio: tuple[int, int, int] | None,
+    keep_fds: Sequence[int],
+    tell: Tell | None,
+    prepare: Callable[[Situation, list[int]], None],
+    fork: Callable[[Situation, int | None], tuple[int, int]],
+) -> tuple[int, int, socket]:
+    """(pid, pidfd, our end of the channel) of a process that performs the plan.
+
+    `prepare` completes its situation and adds to the descriptors that are open for it alone; `fork` makes it, born
+    into the v2 cgroup where there is one. Ours of all those descriptors are closed on every way out.
+    """
+    perform = resolve(plan.steps)
+    held: list[int] = []
+    ours, theirs = handshake.pair()
+    situation = Situation(theirs)
+    situation.stdio = stdio
+    situation.narrate = tell is not None
+    try:
+        unified, situation.cgroups = cgroup.open_joins(paths)
+        held += situation.cgroups
+        if unified is not None:
+            held.append(unified)
+        prepare(situation, held)
         # Not the v2 cgroup: a directory of the host is nothing for init to hold, clone3 alone needs it.
-        keep = [theirs.fileno(), *(fd for fd in held if fd != unified), *([fifo] if fifo >= 0 else [])]
-        pid, pidfd = _fork(plan.clone_flags, unified, situation, spec)
+        keep = [theirs.fileno(), *(fd for fd in held if fd != unified)]
+        if situation.fifo >= 0:
+            keep.append(situation.fifo)
+        pid, pidfd = fork(situation, unified)
         if pid == 0:
             _become(plan, perform, situation, keep, list(keep_fds))
     except BaseException:
@@ -122,14 +167,14 @@ def _clone(
         theirs.close()
         for fd in held:
             os.close(fd)
-    return _parent(spec, plan, kept, pid, pidfd, ours)
+    return pid, pidfd, ours
 
 
 def _open(plan: Plan, linux: Linux, situation: Situation, held: list[int]) -> None:
     from sampan.runtime import sources  # not for the plain container, which needs none
 
     situation.sources = sources.open_sources(plan, linux)
-    held += situation.sources.values()
+    held += sources.opened(situation.sources)
     for kind, path in plan.joins:
         situation.namespaces[kind] = sources.open_namespace(kind, path)
         held.append(situation.namespaces[kind])
@@ -140,41 +185,13 @@ def _become(
 ) -> None:
     """In the child: never returns."""
     try:
-        place_fds(keep_fds, situation, keep)
+        if keep_fds:
+            from sampan.runtime import numbering  # before the door closes
+
+            numbering.place(keep_fds, situation, keep)
         init.main(plan.steps, perform, situation, keep)
     finally:
         os._exit(1)
-
-
-def place_fds(keep_fds: list[int], situation: Situation, keep: list[int]) -> None:
-    """Give the program's own descriptors the numbers 3, 4, ...; what of ours stands there moves up."""
-    if not keep_fds:
-        return
-    top = 3 + len(keep_fds)
-    moves = {fd: _above(fd, top) for fd in {*keep, *(situation.stdio or ())} if 3 <= fd < top}
-    sources = [_above(fd, top) for fd in keep_fds]
-    situation.cgroups = [moves.get(fd, fd) for fd in situation.cgroups]
-    situation.namespaces = {kind: moves.get(fd, fd) for kind, fd in situation.namespaces.items()}
-    situation.sources = {place: moves.get(fd, fd) for place, fd in situation.sources.items()}
-    situation.container_pidfd = moves.get(situation.container_pidfd, situation.container_pidfd)
-    situation.fifo = moves.get(situation.fifo, situation.fifo)
-    if situation.stdio:
-        situation.stdio = tuple(moves.get(fd, fd) for fd in situation.stdio)  # type: ignore[assignment]
-    number = situation.channel.fileno()
-    if number in moves:
-        situation.channel.detach()
-        situation.channel = type(situation.channel)(fileno=moves[number])
-    keep[:] = [moves.get(fd, fd) for fd in keep]
-    for place, fd in enumerate(sources):
-        os.dup2(fd, 3 + place, inheritable=True)
-    keep.extend(range(3, top))
-
-
-def _above(fd: int, lowest: int) -> int:
-    """A duplicate of `fd` with a number of at least `lowest`."""
-    from fcntl import F_DUPFD_CLOEXEC, fcntl  # only where descriptors are passed on, and before the door closes
-
-    return fcntl(fd, F_DUPFD_CLOEXEC, lowest)
 
 
 def _fork(flags: int, unified: int | None, situation: Situation, spec: Spec) -> tuple[int, int]:
@@ -215,16 +232,22 @@ def _fork(flags: int, unified: int | None, situation: Situation, spec: Spec) -> 
     return pid, pidfd
 
 
-def _hook_state(spec: Spec, kept: dict[str, Any]) -> str:
-    """The state for init's own hooks; in its pid namespace init is process 1, and Python's getpid says so."""
+def _hook_states(spec: Spec, kept: dict[str, Any]) -> dict[str, str]:
+    """The state for init's own hooks, by the hook's name; in its pid namespace init is process 1."""
     namespaces = {n["type"] for n in spec.get("linux", {}).get("namespaces", [])}
     made = {"id": kept["id"], "bundle": kept["bundle"], "spec": spec, "init_process_pid": 0,
             "config": {"version": spec.get("ociVersion", "")}}  # fmt: skip
-    return document.text_of(state.oci_state(made, "creating", 1 if "pid" in namespaces else None))
+    pid = 1 if "pid" in namespaces else None
+    return {
+        "createContainer": document.text_of(state.oci_state(made, "creating", pid)),
+        "startContainer": document.text_of(state.oci_state(made, "created", pid)),
+    }
 
 
-def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, sock: socket) -> Launch:
-    made = Launch(pid, pidfd, sock, {}, plan)
+def _parent(
+    spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, sock: socket, tell: Tell | None
+) -> Launch:
+    made = Launch(pid, pidfd, sock, {}, plan, tell)
     try:
         if plan.uid_mappings:
             from sampan.runtime import idmap
@@ -237,7 +260,7 @@ def _parent(spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, 
         if spec.get("linux", {}).get("netDevices"):
             _move_devices(spec["linux"], pid)
         made.state = state.new(kept["id"], spec, kept["bundle"], kept["rootfs"], kept["paths"], pid,
-                               procfs.start_time(pid))  # fmt: skip
+                               procfs.start_time(pid), kept["cgroups"])  # fmt: skip
         resources = spec.get("linux", {}).get("resources")
         if resources:
             made.limit(kept["paths"], resources)
@@ -293,6 +316,7 @@ def launch_exec(
     keep_fds: Sequence[int] = (),
     cgroup_paths: dict[str, str] | None = None,
     limits: Sequence[tuple[str, int, int]] = (),
+    tell: Tell | None = None,
 ) -> Launch:
     """Make one more process in the running container whose loaded state is `container`. Otherwise as `launch`.
 
@@ -310,7 +334,7 @@ def launch_exec(
                     limits=limits)  # fmt: skip
     kinds = {n["type"]: n.get("path", "") for n in linux.get("namespaces", [])}
     plan = plan_exec(wanted, kinds, wishes, host)
-    made = _clone_beside(container, plan, paths, kinds, stdio if not terminal else None, keep_fds)
+    made = _clone_beside(container, plan, paths, kinds, stdio if not terminal else None, keep_fds, tell)
     try:
         if plan.oom_score_adj is not None:
             _set_oom_score(made.pid, plan.oom_score_adj)
@@ -327,42 +351,27 @@ def _clone_beside(
     kinds: dict[str, str],
     stdio: tuple[int, int, int] | None,
     keep_fds: Sequence[int],
+    tell: Tell | None,
 ) -> Launch:
-    perform = resolve(plan.steps)
-    held: list[int] = []
-    ours, theirs = handshake.pair()
-    situation = Situation(theirs)
-    situation.stdio = stdio
-    try:
+    def prepare(situation: Situation, held: list[int]) -> None:
         situation.container_pidfd = _pidfd_of(container)
         held.append(situation.container_pidfd)
-        unified, situation.cgroups = cgroup.open_joins(paths)
-        held += situation.cgroups
-        if unified is not None:
-            held.append(unified)
         situation.in_user_namespace = os.geteuid() != 0 and "user" in kinds
         for kind in ("pid", "time"):
             if kind in kinds and not situation.in_user_namespace:
                 situation.namespaces[kind] = procfs.open_namespace(container["init_process_pid"], kind)
                 held.append(situation.namespaces[kind])
-        keep = [theirs.fileno(), *(fd for fd in held if fd != unified)]
-        if situation.in_user_namespace:
-            from sampan.runtime import rootless
 
-            flags = (abi.NAMESPACES[kind][0] for kind in ("pid", "time") if kind in kinds)
-            pid, pidfd = rootless.fork(situation.container_pidfd, sum(flags))
-        else:
-            pid, pidfd = _fork(0, unified, situation, {})
-        if pid == 0:
-            _become(plan, perform, situation, keep, list(keep_fds))
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()
-        for fd in held:
-            os.close(fd)
-    return Launch(pid, pidfd, ours, container, plan)
+    def fork(situation: Situation, unified: int | None) -> tuple[int, int]:
+        if not situation.in_user_namespace:
+            return _fork(0, unified, situation, {})
+        from sampan.runtime import rootless
+
+        flags = (abi.NAMESPACES[kind][0] for kind in ("pid", "time") if kind in kinds)
+        return rootless.fork(situation.container_pidfd, sum(flags))
+
+    pid, pidfd, sock = _spawn(plan, paths, stdio, keep_fds, tell, prepare, fork)
+    return Launch(pid, pidfd, sock, container, plan, tell)
 
 
 def _end(made: Launch) -> None:

@@ -30,7 +30,7 @@ def hand_over(container: dict[str, Any], pid: int, fd: int) -> None:
         channel.connect(path)
         sockets.send_with_fds(channel, document.text_of(message).encode(), (fd,))
     except OSError as error:
-        raise StepFailed(f"unable to set up seccomp notification to {path!r}: {words(error)}") from None
+        raise StepFailed(f'unable to set up seccomp notification to "{path}": {words(error)}') from None
     finally:
         channel.close()
         os.close(fd)

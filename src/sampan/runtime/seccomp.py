@@ -135,7 +135,7 @@ def load_flags(profile: Seccomp) -> int:
 def _architectures(profile: Seccomp, machine: str) -> list[str]:
     native = _NATIVE.get(machine)
     if native is None:
-        raise InvalidArgument(f"linux.seccomp: no system call table for machine {machine!r}")
+        raise InvalidArgument(f'linux.seccomp: no system call table for machine "{machine}"')
     wanted = [native]
     for index, name in enumerate(profile.get("architectures", [])):
         if name not in _ALL_ARCHITECTURES:

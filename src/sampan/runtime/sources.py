@@ -17,33 +17,42 @@ if TYPE_CHECKING:
 _CLONE = abi.OPEN_TREE_CLONE | abi.OPEN_TREE_CLOEXEC
 
 
-def open_sources(plan: Plan, linux: Linux) -> dict[str, int]:
-    """Detached copies of what is to be bound, by destination. Errors: Error.
+def open_sources(plan: Plan, linux: Linux) -> dict[str, list[int]]:
+    """Detached copies of what is to be bound, by destination and in the order of the binds there. Errors: Error.
 
     All of them for a user namespace, for as another user init might not get through to one by its path; else only
-    those with their ids mapped, since the kernel maps ids only on a mount that was never attached.
+    those with their ids mapped, since the kernel maps ids only on a mount that was never attached. -1 stands for a
+    bind whose source init is to open.
     """
     everything = any(namespace["type"] == "user" for namespace in linux.get("namespaces", []))
-    found: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
     try:
         for step in plan.steps:
-            if step.do == "bind" and (everything or step.with_["idmap"]):
-                _open_source(step, linux, found)
+            if step.do == "bind":
+                place = found.setdefault(step.with_["destination"], [])
+                place.append(-1)
+                if everything or step.with_["idmap"]:
+                    _open_source(step, linux, place)
     except BaseException:
-        for fd in found.values():
+        for fd in opened(found):
             os.close(fd)
         raise
     return found
 
 
-def _open_source(step: Step, linux: Linux, found: dict[str, int]) -> None:
+def opened(found: dict[str, list[int]]) -> list[int]:
+    """The descriptors among what `open_sources` gives."""
+    return [fd for place in found.values() for fd in place if fd >= 0]
+
+
+def _open_source(step: Step, linux: Linux, place: list[int]) -> None:
     try:
         fd = mount.open_tree(
             abi.AT_FDCWD, step.with_["source"], _CLONE | (abi.AT_RECURSIVE if step.with_["recursive"] else 0)
         )
     except OSError:
         return  # init meets the same error and has the words for it
-    found[step.with_["destination"]] = fd
+    place[-1] = fd
     # The copy is a peer of the host's mount until it is told otherwise, and init's would not be.
     mount.mount_setattr(fd, "", abi.AT_RECURSIVE, propagation=abi.MS_SLAVE)
     if step.with_["idmap"]:

@@ -71,9 +71,19 @@ def timestamp(nanoseconds: int) -> str:
 
 
 def new(
-    container_id: str, spec: Spec, bundle: str, rootfs: str, cgroup_paths: dict[str, str], pid: int, start_time: int
+    container_id: str,
+    spec: Spec,
+    bundle: str,
+    rootfs: str,
+    cgroup_paths: dict[str, str],
+    pid: int,
+    start_time: int,
+    cgroups: dict[str, Any] | None = None,
 ) -> State:
-    """The state of a container whose init has just been made."""
+    """The state of a container whose init has just been made.
+
+    `cgroups` says how its cgroups are made: {"path": ...}, or for systemd `cgroup.systemd.Settings`.
+    """
     linux = spec.get("linux", {})
     labels = [f"{key}={value}" for key, value in spec.get("annotations", {}).items()]
     names = {namespace["type"]: namespace.get("path", "") for namespace in linux.get("namespaces", [])}
@@ -86,7 +96,7 @@ def new(
             "rootfs": rootfs,
             "namespaces": [{"type": _RUNC_NAMES[kind], "path": path} for kind, path in names.items()],
             "labels": [*labels, f"bundle={bundle}"],
-            "cgroups": {"path": linux.get("cgroupsPath", "")},
+            "cgroups": cgroups or {"path": linux.get("cgroupsPath", "")},
             "version": spec.get("ociVersion", ""),
         },
         "rootless": False,
@@ -167,11 +177,11 @@ def oci_state(state: State, status: str, pid: int | None = None) -> dict[str, An
         "ociVersion": state["config"].get("version") or OCI_VERSION,
         "id": state["id"],
         "status": status,
-        "bundle": state["bundle"],
     }
     pid = state["init_process_pid"] if pid is None else pid
     if status != "stopped" and pid:
         found["pid"] = pid
+    found["bundle"] = state["bundle"]
     annotations = state["spec"].get("annotations")
     if annotations:
         found["annotations"] = annotations

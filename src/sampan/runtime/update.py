@@ -38,11 +38,12 @@ def update(root: str, found: dict[str, Any], resources: Resources) -> None:
     if memory.get("limit") and "swap" not in memory and before.get("memory", {}).get("swap", 0) < memory["limit"]:
         # A limit raised over the old memory+swap would be refused; runc, too, then forgets the old one.
         wanted["memory"].pop("swap", None)
+    settings = found["config"].get("cgroups")
     try:
-        cgroup.apply(found["cgroup_paths"], wanted, update=True)
+        cgroup.apply(found["cgroup_paths"], wanted, update=True, settings=settings)
     except Error:
         try:
-            cgroup.apply(found["cgroup_paths"], before, update=True)
+            cgroup.apply(found["cgroup_paths"], before, update=True, settings=settings)
         except Error:
             pass  # the first refusal is what the caller must hear of
         raise
@@ -77,7 +78,7 @@ def resources_of(values: dict[str, Any]) -> Resources:
             try:
                 found[group][key] = int(values[flag])
             except ValueError:
-                raise InvalidArgument(f"invalid value for {flag}: {values[flag]!r}") from None
+                raise InvalidArgument(f'invalid value for {flag}: "{values[flag]}"') from None
     for flag, key in (("memory", "limit"), ("memory-reservation", "reservation"), ("memory-swap", "swap")):
         if values.get(f"{flag}!"):
             found["memory"][key] = parse_size(values[flag], flag)

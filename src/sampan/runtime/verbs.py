@@ -29,8 +29,9 @@ BUNDLE = [
     Flag("no-pivot", BOOL, "do not use pivot root to jail process inside rootfs"),
     Flag("no-new-keyring", BOOL, "do not create a new session keyring for the container"),
     Flag("preserve-fds", INT, "Pass N additional file descriptors to the container"),
-    Flag("explain", BOOL, "print each step and the field of the spec that asks for it"),
-    Flag("plan, dry-run", BOOL, "print the steps and do none of them"),
+    Flag("explain", BOOL, "say each step before it is done, and the field of the spec that asks for it"),
+    Flag("plan", BOOL, "print the steps with their arguments and do none of them"),
+    Flag("dry-run", BOOL, "do nothing; with --explain only say it (needs no root)"),
 ]  # fmt: skip
 
 
@@ -58,21 +59,22 @@ class Verb:
 
 def _run_or_create(name: str, values: dict[str, Any], rest: list[str], options: Options) -> int:
     bundle = os.path.abspath(values["bundle"] or ".")
-    if values["plan"] or values["explain"]:
-        from sampan.runtime import explain
-
-        out(explain.plan_text(rest[0], bundle, no_pivot=values["no-pivot"], no_new_keyring=values["no-new-keyring"]))
-        if values["plan"]:
-            return 0
     from sampan.runtime import create
 
     try:
+        if values["plan"] or values["explain"] or values["dry-run"]:
+            from sampan.runtime import explain
+
+            said = explain.explained if values["explain"] else explain.listed
+            out(said(rest[0], bundle, no_pivot=values["no-pivot"], no_new_keyring=values["no-new-keyring"]))
+            if values["plan"] or values["dry-run"]:
+                return 0
         return create.run(
             rest[0], bundle, options.root, create_only=name == "create", detach=values.get("detach", False),
             keep=values.get("keep", False), console_socket=_absolute(values["console-socket"]),
             pid_file=_absolute(values["pid-file"]), preserve_fds=values["preserve-fds"], no_pivot=values["no-pivot"],
             no_new_keyring=values["no-new-keyring"], pidfd_socket=_absolute(values["pidfd-socket"]),
-            rootless=options.rootless,
+            rootless=options.rootless, systemd=options.systemd, report=options.report, verbose=options.debug,
         )  # fmt: skip
     except errors.Error as error:
         raise type(error)(f"runc {name} failed: {error}") from None
@@ -116,7 +118,8 @@ def _kill(values: dict[str, Any], rest: list[str], options: Options) -> int:
 def _delete(values: dict[str, Any], rest: list[str], options: Options) -> int:
     from sampan.runtime import delete
 
-    delete.delete(options.root, rest[0], values["force"])
+    for problem in delete.delete(options.root, rest[0], values["force"]):
+        options.report("error", problem)
     return 0
 
 
@@ -135,7 +138,7 @@ def _exec(values: dict[str, Any], rest: list[str], options: Options) -> int:
         return exec.run_exec(
             options.root, found, process, detach=values["detach"], console_socket=_absolute(values["console-socket"]),
             pid_file=_absolute(values["pid-file"]), preserve_fds=values["preserve-fds"], cgroup_below=values["cgroup"],
-            pidfd_socket=_absolute(values["pidfd-socket"]),
+            pidfd_socket=_absolute(values["pidfd-socket"]), report=options.report, verbose=options.debug,
         )  # fmt: skip
     except (errors.Error, OSError) as error:
         # 255, so that a caller can tell our failure from most exit codes of the process.

@@ -19,6 +19,7 @@ from sampan.runtime.plan.mounts import clean
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci.spec import Resources
+    from sampan.runtime.cgroup.systemd import Settings
     from sampan.runtime.host import HostFacts
 
     Paths = dict[str, str]
@@ -63,15 +64,33 @@ def create(found: Paths) -> None:
         for directory in dict.fromkeys(found.values()):
             if _make(directory):
                 made[directory] = directory
-        if "cpuset" in found:
-            v1.inherit_cpuset(found["cpuset"])
-        if _unified_only(found):
-            from sampan.runtime.cgroup import v2
-
-            v2.enable_controllers(found[""])
+        _prepare(found)
     except BaseException:
         remove(made)
         raise
+
+
+def _prepare(found: Paths) -> None:
+    if "cpuset" in found:
+        v1.inherit_cpuset(found["cpuset"])
+    if _unified_only(found):
+        from sampan.runtime.cgroup import v2
+
+        v2.enable_controllers(found[""])
+
+
+def check_unused(found: Paths) -> None:
+    """Errors: Conflict when one of the cgroups is there and has processes in it."""
+    for directory in dict.fromkeys(found.values()):
+        if os.path.isdir(directory):
+            _make(directory)
+
+
+def complete(found: Paths) -> None:
+    """Make what a manager of units has not made of the cgroups, and hand all controllers down. Errors: OSError."""
+    for directory in dict.fromkeys(found.values()):
+        os.makedirs(directory, 0o755, exist_ok=True)
+    _prepare(found)
 
 
 def _make(directory: str) -> bool:
@@ -115,11 +134,16 @@ def open_joins(found: Paths) -> tuple[int | None, list[int]]:
     return unified, tasks
 
 
-def apply(found: Paths, resources: Resources, update: bool = False) -> None:
+def apply(found: Paths, resources: Resources, update: bool = False, settings: Settings | None = None) -> None:
     """Set the limits. Errors: InvalidArgument for one the host has no controller for, Error with runc's text.
 
-    With `update` the device rules are left as they are.
+    With `update` the device rules are left as they are. `settings` is the state's config.cgroups: it says whether
+    systemd is to know of them too.
     """
+    if settings and settings.get("Systemd"):
+        from sampan.runtime.cgroup import unit
+
+        unit.set_limits(settings, found, resources, update)
     if _unified_only(found):
         from sampan.runtime.cgroup import v2
 
@@ -134,8 +158,15 @@ def _unified_only(found: Paths) -> bool:
     return list(found) == [""]
 
 
-def remove(found: Paths) -> None:
-    """Remove the cgroups with all below them. A process that has just ended holds its cgroup for a moment more."""
+def remove(found: Paths, settings: Settings | None = None) -> None:
+    """Remove the cgroups with all below them. A process that has just ended holds its cgroup for a moment more.
+
+    With `settings` (the state's config.cgroups) that name a unit, systemd stops that first.
+    """
+    if settings and settings.get("Systemd"):
+        from sampan.runtime.cgroup import unit
+
+        unit.stop(settings)
     for directory in dict.fromkeys(found.values()):
         if directory.rstrip("/").count("/") < 2:
             continue

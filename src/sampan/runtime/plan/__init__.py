@@ -56,7 +56,11 @@ class Plan:
         self.steps: list[Step] = []
 
     def lines(self) -> list[str]:
-        """The plan as text, for `--explain`: what the parent does first, then init's steps."""
+        """The plan as text, for `--plan`: what the parent does first, then init's steps."""
+        return [str(step) for step in self.first_steps() + self.steps]
+
+    def first_steps(self) -> list[Step]:
+        """What the parent does, which no function of `runtime.steps` stands for: only to be told."""
         new = [name for name, (flag, _) in abi.NAMESPACES.items() if self.clone_flags & flag]
         first = [Step("clone3", "linux.namespaces", new=new, join=[f"{kind}:{path}" for kind, path in self.joins])]
         if self.uid_mappings:
@@ -64,7 +68,12 @@ class Plan:
             first.append(Step("write_id_maps", "linux.uidMappings", uids=maps))
         if self.oom_score_adj is not None:
             first.append(Step("oom_score_adj", "process.oomScoreAdj", score=str(self.oom_score_adj)))
-        return [str(step) for step in first + self.steps]
+        return first
+
+
+def cgroup_steps(paths: dict[str, str]) -> list[Step]:
+    """What making the container's cgroups is called, for who is told."""
+    return [Step("make_cgroup", "linux.cgroupsPath", path=path) for path in dict.fromkeys(paths.values())]
 
 
 class Wishes:
@@ -103,6 +112,13 @@ class Wishes:
         self.no_new_keyring = no_new_keyring
         self.limits = limits
         """(name, soft, hard) of rlimits for a process whose spec does not name them."""
+
+
+def limit_steps(resources: Any) -> list[Step]:
+    """What setting a spec's limits is called, for who is told."""
+    return [
+        Step("limit", f"linux.resources.{name}", name=name, set=value) for name, value in resources.items() if value
+    ]
 
 
 def rootfs_path(spec: Spec, bundle: str) -> str:
@@ -416,7 +432,7 @@ def process_steps(process: Process, wishes: Wishes, start_hooks: bool) -> list[S
     steps.append(
         Step(
             "user", "process.user", uid=user.get("uid", 0), gid=user.get("gid", 0), umask=user.get("umask", 0o022),
-            groups=list(user.get("additionalGids", [])), cwd=process["cwd"],
+            groups=list(dict.fromkeys(user.get("additionalGids", []))), cwd=process["cwd"],
         )
     )  # fmt: skip
     steps.append(Step("capabilities", "process.capabilities", **masks))
@@ -449,7 +465,8 @@ def environment_of(entries: list[str]) -> dict[str, str]:
     for index, entry in enumerate(entries):
         name, equals, value = entry.partition("=")
         if not equals or not name:
-            raise InvalidArgument(f"process.env[{index}]: invalid environment variable: {entry!r}")
+            what = "environment variable name can't be empty" if equals else "invalid environment variable"
+            raise InvalidArgument(f'process.env[{index}]: {what}: "{entry}"')
         found[name] = value
     return found
 
@@ -493,11 +510,11 @@ def _personality(wanted: dict[str, Any]) -> Step:
 def _memory_policy(wanted: dict[str, Any]) -> Step:
     mode = wanted.get("mode", "")
     if mode not in abi.MPOL_MODES:
-        raise InvalidArgument(f"linux.memoryPolicy.mode: invalid memory policy mode {mode!r}")
+        raise InvalidArgument(f'linux.memoryPolicy.mode: invalid memory policy mode "{mode}"')
     flags = 0
     for index, name in enumerate(wanted.get("flags") or []):
         if name not in abi.MPOL_FLAGS:
-            raise InvalidArgument(f"linux.memoryPolicy.flags[{index}]: invalid memory policy flag {name!r}")
+            raise InvalidArgument(f'linux.memoryPolicy.flags[{index}]: invalid memory policy flag "{name}"')
         flags |= abi.MPOL_FLAGS[name]
     nodes = _numbers(wanted.get("nodes", ""), "linux.memoryPolicy.nodes: invalid memory policy nodes")
     return Step("memory_policy", "linux.memoryPolicy", mode=abi.MPOL_MODES[mode] | flags, nodes=nodes)
@@ -517,6 +534,6 @@ def _numbers(text: str, problem: str) -> list[int]:
         first, hyphen, last = part.strip().partition("-")
         last = last if hyphen else first
         if not (first.isdecimal() and last.isdecimal() and len(last) < 6) or int(last) > _MAX_NUMBER:
-            raise InvalidArgument(f"{problem} {text!r}")
+            raise InvalidArgument(f'{problem} "{text}"')
         found += range(int(first), int(last) + 1)
     return found

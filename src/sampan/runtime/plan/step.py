@@ -22,7 +22,7 @@ class Step:
     def __str__(self) -> str:
         """One line: the step, its arguments that say something, and behind "#" its cause."""
         given = {key: value for key, value in self.with_.items() if value not in (None, [], {}, 0, "")}
-        said = " ".join(f"{key}={_shown(key, value)}" for key, value in given.items())
+        said = " ".join(f"{key}={shown(key, value)}" for key, value in given.items())
         return f"{self.do} {said}".rstrip() + f"  # {self.cause}"
 
     def __repr__(self) -> str:
@@ -41,12 +41,17 @@ _PROPAGATION = tuple(
 _CAPABILITY_SETS = ("keep", "effective", "permitted", "inheritable", "ambient")
 
 
-def _shown(key: str, value: object) -> str:
-    """Masks by the names of their bits, modes in octal."""
+def shown(key: str, value: object) -> str:
+    """A step's argument as text: masks by the names of their bits, modes in octal."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if key == "propagation":
         return ",".join(word for word, entry in _PROPAGATION if entry in value)  # type: ignore[operator]
+    if key == "env":
+        # Names only: what a variable holds may be a secret, and a log is read by others.
+        return _value(list(value))  # type: ignore[call-overload]
+    if key == "hook":
+        return _value(value["path"])  # type: ignore[index]
     if type(value) is not int:
         return _value(value)
     if key in ("mode", "umask"):

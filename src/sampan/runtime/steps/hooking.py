@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 def start_hooks(init: Situation) -> None:
     for index, hook in enumerate(init.hooks.get("startContainer", [])):
-        hooks.run(hook, "startContainer", index, init.state, init.env)
+        hooks.run(hook, "startContainer", index, init.states["startContainer"], init.env)
 
 
 def hook(init: Situation, name: str, index: int, hook: dict[str, object]) -> None:
-    hooks.run(hook, name, index, init.state, {})
+    hooks.run(hook, name, index, init.states[name], {})

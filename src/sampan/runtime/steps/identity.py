@@ -44,7 +44,8 @@ def sysctl(init: Situation, key: str, value: str) -> None:
         procfs.write_sysctl(init.proc, key, value)
     except OSError as error:
         path = "/proc/sys/" + key.replace(".", "/")
-        raise StepFailed(f"open {path}: {words(error)}") from None
+        done = "write" if str(error.strerror).startswith("write:") else "open"
+        raise StepFailed(f"{done} {path}: {words(error)}") from None
 
 
 def no_new_privileges(init: Situation) -> None:

@@ -193,10 +193,13 @@ def bind(
     what = f'error mounting "{source}" to rootfs at "{destination}"'
     tree = abi.AT_RECURSIVE if recursive else 0
     try:
-        held = init.sources.pop(destination, -1)
+        held = init.sources[destination].pop(0) if destination in init.sources else -1
         made = held if held >= 0 else mount.open_tree(_AT, source, _CLONE | tree)
     except OSError as error:
         raise StepFailed(f"{what}: stat {source}: {words(error)}") from None
+    if idmap and held < 0:
+        # It was not there when the parent looked: shown as it is, its files would belong to other users.
+        raise StepFailed(f"{what}: stat {source}: no such file or directory")
     try:
         is_directory = stat.S_ISDIR(os.fstat(made).st_mode)
         if is_directory:
@@ -322,13 +325,13 @@ def read_only_path(init: Situation, path: str) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise StepFailed(f"can't make {path!r} read-only: {detailed(error)}") from None
+        raise StepFailed(f'can\'t make "{path}" read-only: {detailed(error)}') from None
     try:
         made = mount.open_tree(here, "", _CLONE | abi.AT_RECURSIVE | abi.AT_EMPTY_PATH)
         mount.mount_setattr(made, "", 0, abi.MOUNT_ATTR_RDONLY)
         mount.move_mount(made, "", here, "")
     except OSError as error:
-        raise StepFailed(f"can't make {path!r} read-only: {detailed(error)}") from None
+        raise StepFailed(f'can\'t make "{path}" read-only: {detailed(error)}') from None
     os.close(made)
     os.close(here)
 
@@ -340,7 +343,7 @@ def mask_path(init: Situation, path: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
-        raise StepFailed(f"can't mask path {path!r}: {detailed(error)}") from None
+        raise StepFailed(f'can\'t mask path "{path}": {detailed(error)}') from None
     try:
         if stat.S_ISDIR(os.fstat(here).st_mode):
             made = mount.new_mount("tmpfs", [("source", "tmpfs"), ("ro", None)], abi.MOUNT_ATTR_RDONLY)
@@ -348,7 +351,7 @@ def mask_path(init: Situation, path: str) -> None:
             made = mount.open_tree(_null(init), "", _CLONE | abi.AT_EMPTY_PATH)
         mount.move_mount(made, "", here, "")
     except OSError as error:
-        raise StepFailed(f"can't mask path {path!r}: {detailed(error)}") from None
+        raise StepFailed(f'can\'t mask path "{path}": {detailed(error)}') from None
     os.close(made)
     os.close(here)
 

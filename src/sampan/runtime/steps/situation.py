@@ -23,16 +23,18 @@ class Situation:
     `root` is an O_PATH fd of the container's root, `proc` a private procfs of its pid namespace. `cgroups` are the
     opened `tasks` files, `namespaces` the opened namespaces to join. `fifo` is what init waits at when its parent has
     gone. `in_user_namespace` says that the container's has been joined already. `sources` are what is to be bound, by
-    destination, where only the parent could open it. `state` is the JSON text that hooks read.
+    destination and in order, -1 where the parent has not opened it. `states` are the JSON texts that hooks read.
+    `narrate` asks for a message before each step.
     """
 
     __slots__ = (
         "argv0", "cgroups", "channel", "container_pidfd", "cwd", "env", "fifo", "hooks", "in_user_namespace",
-        "namespaces", "null", "path", "preserve", "proc", "root", "root_path", "sources", "state", "stdio",
+        "namespaces", "narrate", "null", "path", "proc", "root", "root_path", "sources", "states", "stdio",
     )  # fmt: skip
 
     def __init__(self, channel: socket) -> None:
         self.channel = channel
+        self.narrate = False
         self.stdio: tuple[int, int, int] | None = None
         self.cgroups: list[int] = []
         self.namespaces: dict[str, int] = {}
@@ -46,9 +48,8 @@ class Situation:
         self.path = ""
         self.env: dict[str, str] = {}
         self.hooks: dict[str, list[dict[str, object]]] = {}
-        self.state = ""
-        self.preserve = 0
-        self.sources: dict[str, int] = {}
+        self.states: dict[str, str] = {}
+        self.sources: dict[str, list[int]] = {}
 
 
 def words(error: OSError) -> str:

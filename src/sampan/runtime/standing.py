@@ -1,0 +1,94 @@
+"""A sealed interpreter that stays: the next start of the command executes it at once instead of sealing its own.
+
+    /run/sampan-start/<path of the interpreter>/
+        python3      the interpreter's file on a read-only mount of its own
+        pyvenv.cfg   where that interpreter finds its library
+        code-<v>     the runtime's code for Python <v> (`code_file`)
+
+`bin/sampan-runc` executes `python3` of the directory when it is the same file (device and inode) as the interpreter
+beside the script, so that an upgraded interpreter is never mistaken for the old one. It is made by a start as root
+that finds none. The mount is made read-only before it is attached and belongs to nobody's peer group. A handle on
+the file, which a container may obtain (see `seal`), is a handle on that mount: nobody in a container can change the
+mount's flags, since it is not in the container's mount namespace, and without that every way to write gives EROFS.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from sampan.linux import abi, mount, mountinfo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+ROOM = "/run/sampan-start"
+_NAME = "python3"
+
+
+def code_path(python: str) -> str:
+    """Where the code file for the interpreter `python`, an absolute path, is; for this version of Python alone."""
+    return f"{ROOM}{python}/code-{sys.hexversion:x}"
+
+
+def restart(python: str) -> NoReturn:
+    """Begin this process again from the standing interpreter for `python`, which is made when there is none.
+
+    Errors: OSError where there can be none, as without CAP_SYS_ADMIN, with a /run that cannot be written, or before
+    Linux 5.12.
+    """
+    place = ROOM + python
+    if os.path.normpath(python) != python or not os.path.isabs(python):
+        raise OSError(f"{python}: not a plain absolute path")
+    os.makedirs(place, 0o755, exist_ok=True)
+    owner = os.stat(ROOM)
+    if owner.st_uid or owner.st_mode & 0o022:
+        raise PermissionError(ROOM)
+    lock = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        from fcntl import LOCK_EX, flock
+
+        flock(lock, LOCK_EX)
+        if not _stands(place, python):
+            _make(place, python)
+    finally:
+        os.close(lock)
+    # safe because it is the running interpreter's own file, and nothing of this process survives.
+    os.execve(f"{place}/{_NAME}", [f"{place}/{_NAME}", *sys.orig_argv[1:]], os.environ)  # noqa: S606
+
+
+def _stands(place: str, python: str) -> bool:
+    path = f"{place}/{_NAME}"
+    try:
+        return os.path.samefile(path, python) and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def _make(place: str, python: str) -> None:
+    _sweep()
+    os.makedirs(place, 0o755, exist_ok=True)
+    base = getattr(sys, "_base_executable", "") or sys.executable
+    with open(f"{place}/pyvenv.cfg", "w", encoding="utf-8") as file:
+        file.write(f"home = {os.path.dirname(base)}\n")
+    # What the mount covers is no program: seen from a mount namespace that lacks the mount, nothing stands here.
+    os.close(os.open(f"{place}/{_NAME}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0))
+    tree = mount.open_tree(abi.AT_FDCWD, python)
+    try:
+        mount.mount_setattr(tree, "", 0, abi.MOUNT_ATTR_RDONLY, propagation=abi.MS_PRIVATE)
+        mount.move_mount(tree, "", abi.AT_FDCWD, f"{place}/{_NAME}")
+    finally:
+        os.close(tree)
+
+
+def _sweep() -> None:
+    """Take away what stands for an interpreter that is gone or another file by now."""
+    for one in mountinfo.read():
+        place, _, name = one.mount_point.rpartition("/")
+        if name != _NAME or not place.startswith(f"{ROOM}/") or _stands(place, place.removeprefix(ROOM)):
+            continue
+        mount.umount2(one.mount_point, abi.MNT_DETACH)
+        for left in os.listdir(place):
+            os.unlink(f"{place}/{left}")
+        os.removedirs(place)
