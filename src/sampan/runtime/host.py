@@ -16,12 +16,12 @@ class HostFacts:
 
     `cgroup_mode` is "legacy", "unified", "hybrid" or "none"; `hierarchies` are the mounted cgroup trees and
     `own_cgroups` this process's place in each (key as `Hierarchy.keys`); `bounding` is the mask of capabilities
-    that can be given at all; `machine` is uname -m.
+    that can be given at all; `machine` is uname -m; `user_namespace` says that we are in another than the first.
     """
 
     __slots__ = (
         "apparmor", "bounding", "cgroup_mode", "euid", "hierarchies", "last_cap", "machine", "own_cgroups", "rootless",
-        "selinux",
+        "selinux", "user_namespace",
     )  # fmt: skip
 
     def __init__(
@@ -35,6 +35,7 @@ class HostFacts:
         selinux: bool = False,
         euid: int = 0,
         rootless: bool = False,
+        user_namespace: bool = False,
     ) -> None:
         self.hierarchies = hierarchies
         self.cgroup_mode = cgroupfs.mode(hierarchies)
@@ -44,6 +45,7 @@ class HostFacts:
         self.machine = machine
         self.apparmor = apparmor
         self.selinux = selinux
+        self.user_namespace = user_namespace
         self.euid = euid
         self.rootless = rootless
         """Whether cgroups may be done without when they cannot be written: no root, or root of a user namespace."""
@@ -64,6 +66,7 @@ def in_user_namespace() -> bool:
 def host_facts() -> HostFacts:
     """Look at the host. About half a millisecond. Errors: OSError when /proc is not there."""
     last = capabilities.last_cap()
+    user_namespace = in_user_namespace()
     bounding = 0
     for number in range(last + 1):
         if capabilities.bounding_has(number):
@@ -76,5 +79,6 @@ def host_facts() -> HostFacts:
         apparmor=lsm.apparmor_enabled(),
         selinux=lsm.selinux_enabled(),
         euid=os.geteuid(),
-        rootless=os.geteuid() != 0 or in_user_namespace(),
+        rootless=os.geteuid() != 0 or user_namespace,
+        user_namespace=user_namespace,
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import time
 
-from sampan.errors import AlreadyExists, DataLoss, InvalidArgument, NotFound
+from sampan.errors import AlreadyExists, DataLoss, Error, InvalidArgument, NotFound
 from sampan.linux import procfs
 from sampan.runtime import cgroup, document
+from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +58,18 @@ def reserve(root: str, container_id: str) -> str:
     except FileExistsError:
         raise AlreadyExists("container with given ID already exists") from None
     except FileNotFoundError:
-        os.makedirs(root, 0o700, exist_ok=True)
+        _make_root(root)
         os.mkdir(path, 0o711)
+    except OSError as error:
+        raise Error(f"mkdir {path}: {words(error)}") from None
     return path
+
+
+def _make_root(root: str) -> None:
+    try:
+        os.makedirs(root, 0o700, exist_ok=True)
+    except OSError as error:
+        raise Error(f"mkdir {error.filename or root}: {words(error)}") from None
 
 
 def timestamp(nanoseconds: int) -> str:

@@ -265,7 +265,8 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
             continue
         steps += plan_mount(entry, cause, wishes.bundle, label=linux.get("mountLabel", ""))
         late += late_attributes(entry, cause)
-    steps += _devices(spec, linux, "user" in kinds)
+    # mknod makes no device anywhere but in the first user namespace.
+    steps += _devices(spec, linux, "user" in kinds or host.user_namespace)
     if any(spec.get("hooks", {}).get(name) for name in ("prestart", "createRuntime")):
         steps.append(Step("parent_hooks", "hooks.createRuntime"))
     for index, hook in enumerate(spec.get("hooks", {}).get("createContainer", [])):
