@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sampan.api.docker.networks import EndpointSettings, NetworkSettings
-from sampan.containerd.services import Mount, SnapshotInfo, TaskExit, TaskIO, TaskState, Usage
+from sampan.containerd.services import (
+    DEFAULT_OPTIONS,
+    Mount,
+    RuntimeOptions,
+    SnapshotInfo,
+    TaskExit,
+    TaskIO,
+    TaskState,
+    Usage,
+)
 from sampan.engine.networks.records import ContainerNetworking, Plan
 from sampan.engine.services import ImageRecord, Volume
 from sampan.errors import AlreadyExists, Conflict, Error, NotFound
@@ -62,6 +71,7 @@ class FakeTasks:
         rootfs: Sequence[Mount],
         io: TaskIO,
         runtime: str = "",
+        options: RuntimeOptions = DEFAULT_OPTIONS,
         remove_volatile: bool = False,
     ) -> int:
         if self.fail_create is not None:

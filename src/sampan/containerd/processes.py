@@ -12,13 +12,14 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sampan import errors
 from sampan.containerd import identifiers
+from sampan.containerd.containers import Payload
 from sampan.containerd.fifos import Outputs, StdinFeed, drained, is_fifo, open_output
-from sampan.containerd.services import Mount, TaskExit, TaskIO, Tasks
+from sampan.containerd.services import Mount, RuntimeOptions, TaskExit, TaskIO, Tasks
 
 SEPARATOR = "--"
 _STARTED = ("running", "paused")
@@ -73,7 +74,11 @@ class Task:
 
 
 class Processes:
-    """Every namespace's tasks. `exited` and `out_of_memory` are told what happened, after it is on record here."""
+    """Every namespace's tasks behind the keeper (a `runners.Runner`).
+
+    `exited` and `out_of_memory` are told what happened, after it is on record here."""
+
+    publishes = False
 
     def __init__(
         self,
@@ -85,6 +90,7 @@ class Processes:
     ) -> None:
         self._tasks = tasks
         self._bundles = f"{state}/bundles"
+        self._runtime_root = f"{state}/runc"
         self._known: dict[tuple[str, str], Task] = {}
         self._exited = exited
         self._out_of_memory = out_of_memory
@@ -110,14 +116,10 @@ class Processes:
                 await self._feed(task, init)
             self._known[namespace, container_id] = task
 
-    def get(self, namespace: str, container_id: str) -> Task:
-        """NotFound."""
-        task = self._known.get((namespace, container_id))
-        if task is None:
-            raise errors.NotFound(f"task {container_id} not found: not found")
-        return task
+    def find(self, namespace: str, container_id: str) -> Task | None:
+        return self._known.get((namespace, container_id))
 
-    def list(self, namespace: str) -> Sequence[Task]:
+    async def list(self, namespace: str) -> Sequence[Task]:
         return [task for (owner, _), task in self._known.items() if owner == namespace]
 
     async def create(
@@ -129,19 +131,29 @@ class Processes:
         rootfs: Sequence[Mount],
         stdio: Stdio,
         runtime: str,
+        options: RuntimeOptions,
     ) -> Task:
-        """Stop right before execve, with the streams attached. AlreadyExists; the runtime's errors."""
+        """Stop right before execve, with the streams attached. AlreadyExists; the runtime's errors.
+
+        `runtime` and `options` as in `services.Tasks.create`; the runtime knows the container by its own id."""
         if (namespace, container_id) in self._known:
             raise errors.AlreadyExists(f"task {container_id}: already exists")
         key = f"{namespace}{SEPARATOR}{container_id}"
         bundle = f"{self._bundles}/{key}"
+        root = options.root or f"{self._runtime_root}/{namespace}"
+        options = replace(options, name=container_id, root=root)
         task = Task(namespace, container_id, key, bundle, Process("", stdio, spec=spec.get("process") or {}))
         # Before the first await, so that a second client is told that it is there.
         self._known[namespace, container_id] = task
         try:
             _write_bundle(bundle, spec, stdio)
             task.init.pid = await self._tasks.create(
-                key, bundle=bundle, rootfs=rootfs, io=_task_io(stdio, task.init.spec), runtime=runtime
+                key,
+                bundle=bundle,
+                rootfs=rootfs,
+                io=_task_io(stdio, task.init.spec),
+                runtime=runtime,
+                options=options,
             )
             try:
                 await self._attach(task, task.init)
@@ -184,15 +196,15 @@ class Processes:
         if process.exit is not None and process.status != "stopped":
             self._end_when_read(task, process)
 
-    def add_exec(self, task: Task, exec_id: str, spec: Mapping[str, Any], stdio: Stdio) -> Process:
+    async def add_exec(self, task: Task, exec_id: str, spec: Payload, stdio: Stdio) -> None:
         """Note what to run; `start` runs it. AlreadyExists, InvalidArgument; Error (the task does not run)."""
+        wanted = document(spec.value, "process spec")
         identifiers.validate(exec_id)
         if exec_id in task.execs:
             raise errors.AlreadyExists(f"id {exec_id}: already exists")
         if task.init.status != "running":
             raise errors.Error(f"cannot exec in a {task.init.status} state: unknown")
-        process = task.execs[exec_id] = Process(exec_id, stdio, spec=spec)
-        return process
+        task.execs[exec_id] = Process(exec_id, stdio, spec=wanted)
 
     async def delete(self, task: Task) -> TaskExit:
         """Forget a stopped task, or one that was never started. Conflict while it runs."""
@@ -206,13 +218,13 @@ class Processes:
         self._forget(task)
         return ended
 
-    def delete_exec(self, task: Task, process: Process) -> Process:
+    async def delete_exec(self, task: Task, process: Process) -> TaskExit | None:
         """Forget a stopped exec, or one that was never started. Conflict while it runs."""
         if process.status in _STARTED or process.starting:
             raise errors.Conflict("cannot delete a running process: failed precondition")
         del task.execs[process.exec_id]
         process.exited.set()
-        return process
+        return process.exit
 
     async def kill(self, task: Task, process: Process, signal: int, every: bool) -> None:
         """NotFound once it has ended."""
@@ -231,9 +243,27 @@ class Processes:
         await self._tasks.resume(task.key)
         task.init.status = "running"
 
-    def close_stdin(self, process: Process) -> None:
+    async def resize(self, task: Task, process: Process, height: int, width: int) -> None:
+        if process.status == "stopped":
+            raise errors.Error("cannot resize a stopped container: unknown")
+        await self._tasks.resize(task.key, process.exec_id, height, width)
+
+    async def close_stdin(self, task: Task, process: Process) -> None:
         if process.feed is not None:
             process.feed.close_io()
+
+    async def pids(self, task: Task) -> Sequence[tuple[int, str]]:
+        execs = {process.pid: process.exec_id for process in task.execs.values()}
+        return [(pid, execs.get(pid, "")) for pid in await self._tasks.pids(task.key)]
+
+    async def update(self, task: Task, resources: Payload, annotations: Mapping[str, str]) -> None:
+        await self._tasks.update(task.key, document(resources.value, "resources"))
+
+    async def stats(self, task: Task) -> Mapping[str, Any]:
+        return await self._tasks.stats(task.key)
+
+    async def look(self, task: Task, process: Process) -> None:
+        """The records are what was heard, hence up to date."""
 
     def close(self) -> None:
         """Let go of the streams; tasks go on."""
@@ -331,6 +361,17 @@ class Processes:
         task = self._known.get((namespace, container_id))
         if task is not None:
             self._out_of_memory(task)
+
+
+def document(value: bytes, what: str) -> dict[str, Any]:
+    """A runtime-spec object: they travel as JSON inside an Any. InvalidArgument."""
+    try:
+        found = json.loads(value)
+    except ValueError as error:
+        raise errors.InvalidArgument(f"invalid {what}: {error}: invalid argument") from error
+    if not isinstance(found, dict):
+        raise errors.InvalidArgument(f"invalid {what}: not an object: invalid argument")
+    return found
 
 
 def _task_io(stdio: Stdio, process: Mapping[str, Any]) -> TaskIO:

@@ -297,6 +297,25 @@ class TaskState:
     execs: Sequence[str] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class RuntimeOptions:
+    """What a client may ask of the runtime of one task (`containerd.runc.v1.Options`).
+
+    `name`: the id that the runtime and hooks see, "" for the container's; `root`: its `--root`, "" for one below the
+    state directory; `io_uid`, `io_gid`: who owns the pipes of its streams, None for the container's user."""
+
+    name: str = ""
+    root: str = ""
+    systemd_cgroup: bool = False
+    no_pivot_root: bool = False
+    no_new_keyring: bool = False
+    io_uid: int | None = None
+    io_gid: int | None = None
+
+
+DEFAULT_OPTIONS = RuntimeOptions()
+
+
 class Tasks(Protocol):
     """Running things, behind the keeper. A task outlives this process; `list` finds it again."""
 
@@ -308,6 +327,7 @@ class Tasks(Protocol):
         rootfs: Sequence[Mount],
         io: TaskIO,
         runtime: str = "",
+        options: RuntimeOptions = DEFAULT_OPTIONS,
         remove_volatile: bool = False,
     ) -> int:
         """Make the sandbox and stop right before execve; the pid (host's pid namespace) of its init.
@@ -380,6 +400,7 @@ class Core(Protocol):
 
 
 __all__ = [
+    "DEFAULT_OPTIONS",
     "Content",
     "ContentInfo",
     "Core",
@@ -393,6 +414,7 @@ __all__ = [
     "Platform",
     "Progress",
     "Registries",
+    "RuntimeOptions",
     "SnapshotInfo",
     "Snapshotter",
     "TaskExit",

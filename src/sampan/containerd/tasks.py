@@ -21,11 +21,12 @@ from typing import Any
 from sampan import errors
 from sampan.containerd import keepers
 from sampan.containerd.keepers import Keeper
-from sampan.containerd.services import Mount, TaskExit, TaskIO, TaskState
+from sampan.containerd.services import DEFAULT_OPTIONS, Mount, RuntimeOptions, TaskExit, TaskIO, TaskState
 from sampan.containerd.task_objects import mount_object, task_exit, task_state
 from sampan.keeper.client import Event
 
 KILLED = 128 + signal.SIGKILL
+DEFAULTS = asdict(DEFAULT_OPTIONS)
 
 
 class KeeperTasks:
@@ -95,6 +96,7 @@ class KeeperTasks:
         rootfs: Sequence[Mount],
         io: TaskIO,
         runtime: str = "",
+        options: RuntimeOptions = DEFAULT_OPTIONS,
         remove_volatile: bool = False,
     ) -> int:
         if container_id in self._owner:
@@ -116,6 +118,9 @@ class KeeperTasks:
                 stdin_once=io.stdin_once,
                 log=None if io.log is None else asdict(io.log),
                 console_size=None if io.console_size is None else list(io.console_size),
+                options={
+                    key: value for key, value in asdict(options).items() if value is not None and value != DEFAULTS[key]
+                },
             )
         )
         try:

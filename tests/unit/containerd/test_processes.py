@@ -10,9 +10,11 @@ import pytest
 
 from sampan import errors
 from sampan.containerd import fifos
+from sampan.containerd.containers import Payload
 from sampan.containerd.processes import Processes, Stdio
-from sampan.containerd.services import TaskExit, TaskState
+from sampan.containerd.services import DEFAULT_OPTIONS, TaskExit, TaskState
 
+NOTHING = Payload("", b"{}")
 SPEC = {"process": {"args": ["x"], "consoleSize": {"height": 5, "width": 9}}}
 
 
@@ -87,7 +89,9 @@ class Machine:
         return f"{self.directory}/{name}"
 
     async def create(self, stdio=Stdio(), namespace="n"):  # noqa: B008 - a frozen value
-        return await self.processes.create(namespace, "c", spec=SPEC, rootfs=[], stdio=stdio, runtime="")
+        return await self.processes.create(
+            namespace, "c", spec=SPEC, rootfs=[], stdio=stdio, runtime="", options=DEFAULT_OPTIONS
+        )
 
 
 def run(tmp_path, scenario):
@@ -121,8 +125,7 @@ def test_a_task_goes_through_its_states_once(tmp_path):
             await machine.processes.kill(task, task.init, 9, False)
         assert (await machine.processes.delete(task)).status == 7
         assert not os.path.exists(f"{tmp_path}/bundles/n--c")
-        with pytest.raises(errors.NotFound, match="task c not found: not found"):
-            machine.processes.get("n", "c")
+        assert machine.processes.find("n", "c") is None
 
     run(tmp_path, scenario)
 
@@ -145,7 +148,7 @@ def test_nothing_is_left_of_a_create_that_failed(tmp_path):
         machine.tasks.failure = errors.Error("no")
         with pytest.raises(errors.Error):
             await machine.create()
-        assert machine.processes.list("n") == []
+        assert await machine.processes.list("n") == []
         assert os.listdir(f"{tmp_path}/bundles") == []
 
     run(tmp_path, scenario)
@@ -155,16 +158,19 @@ def test_an_exec_that_fails_is_stopped_and_can_be_deleted(tmp_path):
     async def scenario(machine):
         task = await machine.create()
         with pytest.raises(errors.Error, match="cannot exec in a created state"):
-            machine.processes.add_exec(task, "e", {}, Stdio())
+            await machine.processes.add_exec(task, "e", NOTHING, Stdio())
         await machine.processes.start(task, task.init)
-        process = machine.processes.add_exec(task, "e", {}, Stdio())
+        with pytest.raises(errors.InvalidArgument, match="process spec"):
+            await machine.processes.add_exec(task, "e", Payload("", b"[]"), Stdio())
+        await machine.processes.add_exec(task, "e", NOTHING, Stdio())
+        process = task.process("e")
         with pytest.raises(errors.AlreadyExists):
-            machine.processes.add_exec(task, "e", {}, Stdio())
+            await machine.processes.add_exec(task, "e", NOTHING, Stdio())
         machine.tasks.failure = errors.Error("no")
         with pytest.raises(errors.Error):
             await machine.processes.start(task, process)
         await process.exited.wait()
-        machine.processes.delete_exec(task, process)
+        assert await machine.processes.delete_exec(task, process) is None
         with pytest.raises(errors.NotFound):
             task.process("e")
 
@@ -245,7 +251,7 @@ def test_input_outlives_its_client_until_it_is_closed(tmp_path):
             assert await asyncio.to_thread(os.read, source, 100) == text
         with open(path, "wb", buffering=0) as client:
             client.write(b"three")
-            machine.processes.close_stdin(task.init)
+            await machine.processes.close_stdin(task, task.init)
         assert await asyncio.to_thread(os.read, source, 100) == b"three"
         assert await asyncio.to_thread(os.read, source, 100) == b""
         os.close(source)
@@ -259,7 +265,7 @@ def test_a_later_core_finds_the_tasks_and_leaves_the_engines_alone(tmp_path):
         later = Machine(machine.directory)
         later.tasks.listed = [TaskState("n--c", 100, "running", None), TaskState("f" * 64, 5, "running", None)]
         await later.processes.recover()
-        (found,) = later.processes.list("n")
+        (found,) = await later.processes.list("n")
         assert (found.init.status, found.init.pid, found.init.stdio.terminal) == ("running", 100, True)
         later.tasks.end("n--c")
         assert later.told == [("c", "", 7)]

@@ -11,7 +11,7 @@ from sampan.containerd.core import ContainerCore
 from sampan.containerd.grpc.containers import ContainersService
 from sampan.containerd.grpc.content import ContentService
 from sampan.containerd.grpc.diff import DiffService
-from sampan.containerd.grpc.events import EventsService
+from sampan.containerd.grpc.events import FORWARD, EventsService
 from sampan.containerd.grpc.health import HealthService
 from sampan.containerd.grpc.images import ImagesService
 from sampan.containerd.grpc.introspection import IntrospectionService
@@ -21,6 +21,7 @@ from sampan.containerd.grpc.server import GrpcServer, Service, listen
 from sampan.containerd.grpc.snapshots import SnapshotsService
 from sampan.containerd.grpc.tasks import TasksService
 from sampan.containerd.grpc.version import VersionService
+from sampan.containerd.shims.connection import listen as listen_ttrpc
 from sampan.containerd.stores import StoreTable
 
 
@@ -29,11 +30,15 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
 
     Unavailable when another process serves there. The core stays its opener's to close, after the server."""
     table = StoreTable(core)
-    tasks = TasksService(table, state)
-    await tasks.processes.recover()
+    events = EventsService(table.events)
+    tasks = TasksService(table, state, address.removeprefix("unix://"))
+    # Before shims are found again: those that had nobody to tell their events try it again now.
+    from_shims = await listen_ttrpc(f"{address.removeprefix('unix://')}.ttrpc", {FORWARD: events.forward_from_shim})
+    await tasks.recover()
 
     async def close() -> None:
-        tasks.processes.close()
+        await tasks.close()
+        await from_shims.close()
         table.close()
 
     services: list[Service] = [
@@ -48,6 +53,6 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
         SnapshotsService(table),
         DiffService(table),
         tasks,
-        EventsService(table.events),
+        events,
     ]
     return await listen(services, address, closing=[close])

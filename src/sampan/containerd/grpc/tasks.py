@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -14,24 +14,27 @@ from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as api
 from sampan.api.containerd.types import metrics_pb2
 from sampan.api.containerd.types.runc.options import oci_pb2
 from sampan.api.containerd.types.task import task_pb2
-from sampan.containerd import filters
-from sampan.containerd.containers import Container
+from sampan.containerd import filters, runtimes
+from sampan.containerd.containers import Container, Payload
 from sampan.containerd.grpc import fields, metrics
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
 from sampan.containerd.metadata import now
-from sampan.containerd.processes import Process, Processes, Stdio, Task
-from sampan.containerd.services import TaskExit
+from sampan.containerd.processes import Process, Processes, Stdio, Task, document
+from sampan.containerd.runners import Runner
+from sampan.containerd.runtimes import KeeperRuntime, ShimRuntime
+from sampan.containerd.services import Mount, TaskExit
+from sampan.containerd.shims.binary import Home
+from sampan.containerd.shims.tasks import ShimTask, ShimTasks
 from sampan.containerd.stores import StoreTable
 
-# Both names mean our keeper; the options say with which runtime.
-RUNTIMES = ("io.containerd.runc.v2", "io.containerd.sampan.v2")
-_OWN_BINARIES = ("", "sampan", "sampan-runc")
 _STATUS = {
     "created": task_pb2.CREATED,
     "running": task_pb2.RUNNING,
     "paused": task_pb2.PAUSED,
     "stopped": task_pb2.STOPPED,
+    "pausing": task_pb2.PAUSING,
+    "unknown": task_pb2.UNKNOWN,
 }
 
 
@@ -40,43 +43,85 @@ class TasksService:
 
     descriptor = api.DESCRIPTOR.services_by_name["Tasks"]
 
-    def __init__(self, table: StoreTable, state: str) -> None:
+    def __init__(self, table: StoreTable, state: str, address: str) -> None:
+        """`address` is the path that this API is served on: shims are told where to send their events."""
         self._table = table
-        self._tasks = table.core.tasks
-        self.processes = Processes(self._tasks, state, exited=self._tell_exit, out_of_memory=self._tell_out_of_memory)
+        self.processes = Processes(
+            table.core.tasks, state, exited=self._tell_exit, out_of_memory=self._tell_out_of_memory
+        )
+        self.shims = ShimTasks(state, table.core.root, Home(address), exited=self._tell_exit, deleted=self._tell_delete)
+
+    async def recover(self) -> None:
+        """Find what an earlier core's clients made."""
+        await self.processes.recover()
+        await self.shims.recover()
+
+    async def close(self) -> None:
+        """Let go of tasks, which go on."""
+        self.processes.close()
+        await self.shims.close()
 
     async def create(self, call: Call, request: api.CreateTaskRequest) -> api.CreateTaskResponse:
         container = self._table.of(call.namespace).containers.get(request.container_id)
         if request.HasField("checkpoint"):
             raise errors.Unimplemented("create from a checkpoint: not implemented")
-        assert container.spec is not None
+        options = fields.payload(request.options) or container.options
+        chosen = runtimes.choose(container.runtime, options, call.namespace)
+        if self._find(call.namespace, container.id) is not None:
+            raise errors.AlreadyExists(f"task {container.id}: already exists")
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
-        spec, runtime = _document(container.spec.value, "container spec"), _runtime(container, request)
-        rootfs = fields.mounts(request.rootfs)
         try:
-            task = await self.processes.create(
-                call.namespace, container.id, spec=spec, rootfs=rootfs, stdio=stdio, runtime=runtime
-            )
+            task = await self._make(call.namespace, container, chosen, fields.mounts(request.rootfs), stdio)
         except (errors.AlreadyExists, errors.Unavailable, errors.Unimplemented):
             raise
         except errors.Error as error:
-            raise _of_runtime(
-                "failed to create shim task: OCI runtime create failed: runc create failed", error
-            ) from error
+            raise _failed_create(chosen, error) from error
         payload = told.TaskCreate(
             container_id=container.id, bundle=task.bundle, rootfs=request.rootfs, io=_io(stdio), pid=task.init.pid
         )
         self._tell(task, "create", payload)
         return api.CreateTaskResponse(container_id=container.id, pid=task.init.pid)
 
+    async def _make(
+        self,
+        namespace: str,
+        container: Container,
+        chosen: KeeperRuntime | ShimRuntime,
+        rootfs: Sequence[Mount],
+        stdio: Stdio,
+    ) -> Task:
+        assert container.spec is not None
+        spec = container.spec.value
+        if isinstance(chosen, ShimRuntime):
+            return await self.shims.create(
+                namespace,
+                container.id,
+                binary=chosen.binary,
+                options=chosen.options,
+                spec=spec,
+                rootfs=rootfs,
+                stdio=stdio,
+            )
+        return await self.processes.create(
+            namespace,
+            container.id,
+            spec=document(spec, "container spec"),
+            rootfs=rootfs,
+            stdio=stdio,
+            runtime=chosen.binary,
+            options=chosen.options,
+        )
+
     async def start(self, call: Call, request: api.StartRequest) -> api.StartResponse:
         task = self._of(call, request)
         process = task.process(request.exec_id)
         try:
-            await self.processes.start(task, process)
+            await self._of_task(task).start(task, process)
         except (errors.Conflict, errors.NotFound, errors.AlreadyExists, errors.Unavailable, errors.Unimplemented):
             raise
         except errors.Error as error:
+            if isinstance(task, ShimTask):
+                raise
             verb = "exec failed: exec" if request.exec_id else "start"
             raise _of_runtime(f"OCI runtime {verb} failed", error) from error
         if request.exec_id:
@@ -86,98 +131,105 @@ class TasksService:
             self._tell(task, "exec-started", payload)
         else:
             self._tell(task, "start", told.TaskStart(container_id=task.container_id, pid=process.pid))
-        self.processes.settle(task, process)
+        self._of_task(task).settle(task, process)
         return api.StartResponse(pid=process.pid)
 
     async def delete(self, call: Call, request: api.DeleteTaskRequest) -> api.DeleteResponse:
         task = self._of(call, request)
-        ended = await self.processes.delete(task)
-        payload = told.TaskDelete(
-            container_id=task.container_id,
-            pid=task.init.pid,
-            exit_status=ended.status,
-            exited_at=fields.timestamp(ended.exited_at),
-        )
-        self._tell(task, "delete", payload)
+        ended = await self._of_task(task).delete(task)
+        if not self._of_task(task).publishes:
+            self._tell_delete(task, ended)
         return _deleted(task.container_id, task.init, ended)
 
     async def delete_process(self, call: Call, request: api.DeleteProcessRequest) -> api.DeleteResponse:
         task = self._of(call, request)
-        process = self.processes.delete_exec(task, task.process(request.exec_id))
-        return _deleted(request.exec_id, process, process.exit)
+        process = task.process(request.exec_id)
+        return _deleted(request.exec_id, process, await self._of_task(task).delete_exec(task, process))
 
     async def get(self, call: Call, request: api.GetRequest) -> api.GetResponse:
         task = self._of(call, request)
-        return api.GetResponse(process=_message(task, task.process(request.exec_id)))
+        process = task.process(request.exec_id)
+        await self._of_task(task).look(task, process)
+        return api.GetResponse(process=_message(task, process))
 
     async def list(self, call: Call, request: api.ListTasksRequest) -> api.ListTasksResponse:
-        found = self.processes.list(call.namespace)
+        found = await self._list(call.namespace)
         return api.ListTasksResponse(tasks=[_message(task, task.init) for task in found])
 
     async def kill(self, call: Call, request: api.KillRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
-        await self.processes.kill(task, task.process(request.exec_id), request.signal, request.all)
+        await self._of_task(task).kill(task, task.process(request.exec_id), request.signal, request.all)
         return empty_pb2.Empty()
 
     async def exec(self, call: Call, request: api.ExecProcessRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
-        spec = _document(request.spec.value, "process spec")
-        self.processes.add_exec(task, request.exec_id, spec, stdio)
+        spec = Payload(request.spec.type_url, request.spec.value)
+        await self._of_task(task).add_exec(task, request.exec_id, spec, stdio)
         self._tell(task, "exec-added", told.TaskExecAdded(container_id=task.container_id, exec_id=request.exec_id))
         return empty_pb2.Empty()
 
     async def resize_pty(self, call: Call, request: api.ResizePtyRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
-        if task.process(request.exec_id).status == "stopped":
-            raise errors.Error("cannot resize a stopped container: unknown")
-        await self._tasks.resize(task.key, request.exec_id, request.height, request.width)
+        process = task.process(request.exec_id)
+        await self._of_task(task).resize(task, process, request.height, request.width)
         return empty_pb2.Empty()
 
     async def close_io(self, call: Call, request: api.CloseIORequest) -> empty_pb2.Empty:
-        process = self._of(call, request).process(request.exec_id)
+        task = self._of(call, request)
+        process = task.process(request.exec_id)
         if request.stdin:
-            self.processes.close_stdin(process)
+            await self._of_task(task).close_stdin(task, process)
         return empty_pb2.Empty()
 
     async def pause(self, call: Call, request: api.PauseTaskRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
-        await self.processes.pause(task)
+        await self._of_task(task).pause(task)
         self._tell(task, "paused", told.TaskPaused(container_id=task.container_id))
         return empty_pb2.Empty()
 
     async def resume(self, call: Call, request: api.ResumeTaskRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
-        await self.processes.resume(task)
+        await self._of_task(task).resume(task)
         self._tell(task, "resumed", told.TaskResumed(container_id=task.container_id))
         return empty_pb2.Empty()
 
     async def list_pids(self, call: Call, request: api.ListPidsRequest) -> api.ListPidsResponse:
         task = self._of(call, request)
-        execs = {process.pid: process.exec_id for process in task.execs.values()}
         answer = api.ListPidsResponse()
-        for pid in await self._tasks.pids(task.key):
+        for pid, exec_id in await self._of_task(task).pids(task):
             one = answer.processes.add(pid=pid)
-            if pid in execs:
-                one.info.CopyFrom(fields.packed(oci_pb2.ProcessDetails(exec_id=execs[pid])))
+            if exec_id:
+                one.info.CopyFrom(fields.packed(oci_pb2.ProcessDetails(exec_id=exec_id)))
         return answer
 
     async def update(self, call: Call, request: api.UpdateTaskRequest) -> empty_pb2.Empty:
         task = self._of(call, request)
-        await self._tasks.update(task.key, _document(request.resources.value, "resources"))
+        resources = Payload(request.resources.type_url, request.resources.value)
+        await self._of_task(task).update(task, resources, dict(request.annotations))
         return empty_pb2.Empty()
 
     async def metrics(self, call: Call, request: api.MetricsRequest) -> api.MetricsResponse:
         wanted = filters.parse(request.filters)
         answer = api.MetricsResponse()
-        for task in self.processes.list(call.namespace):
-            if task.init.status not in ("running", "paused") or not wanted.matches(_fields(task)):
-                continue
-            found = metrics.message(await self._tasks.stats(task.key))
-            answer.metrics.append(
-                metrics_pb2.Metric(timestamp=fields.timestamp(now()), id=task.container_id, data=fields.packed(found))
-            )
+        found = [
+            task
+            for task in await self._list(call.namespace)
+            if task.init.status in ("running", "paused") and wanted.matches(_fields(task))
+        ]
+        for task, stats in zip(found, await asyncio.gather(*map(self._stats, found)), strict=True):
+            if stats is not None:
+                answer.metrics.append(
+                    metrics_pb2.Metric(timestamp=fields.timestamp(now()), id=task.container_id, data=stats)
+                )
         return answer
+
+    async def _stats(self, task: Task) -> Any:
+        try:
+            found = await self._of_task(task).stats(task)
+        except (errors.NotFound, errors.Conflict, errors.Unavailable):
+            return None  # it has ended meanwhile, or its shim hangs: the others' figures are still asked for
+        return fields.any_message(found) if isinstance(found, Payload) else fields.packed(metrics.message(found))
 
     async def wait(self, call: Call, request: api.WaitRequest) -> api.WaitResponse:
         process = self._of(call, request).process(request.exec_id)
@@ -187,9 +239,26 @@ class TasksService:
         return api.WaitResponse(exit_status=process.exit.status, exited_at=fields.timestamp(process.exit.exited_at))
 
     def _of(self, call: Call, request: Any) -> Task:
-        return self.processes.get(call.namespace, request.container_id)
+        task = self._find(call.namespace, request.container_id)
+        if task is None:
+            raise errors.NotFound(f"task {request.container_id} not found: not found")
+        return task
+
+    def _find(self, namespace: str, container_id: str) -> Task | None:
+        return self.processes.find(namespace, container_id) or self.shims.find(namespace, container_id)
+
+    def _of_task(self, task: Task) -> Runner:
+        return self.shims if isinstance(task, ShimTask) else self.processes
+
+    async def _list(self, namespace: str) -> Sequence[Task]:
+        return [*await self.processes.list(namespace), *await self.shims.list(namespace)]
 
     def _tell(self, task: Task, verb: str, message: Any) -> None:
+        """What a shim tells itself is not told again; of a dead one only its end is, in `_tell_exit` and on."""
+        if not self._of_task(task).publishes:
+            self._publish(task, verb, message)
+
+    def _publish(self, task: Task, verb: str, message: Any) -> None:
         publish(self._table.events, task.namespace, f"/tasks/{verb}", message)
 
     def _tell_exit(self, task: Task, process: Process) -> None:
@@ -201,10 +270,27 @@ class TasksService:
             exit_status=process.exit.status,
             exited_at=fields.timestamp(process.exit.exited_at),
         )
-        self._tell(task, "exit", payload)
+        self._publish(task, "exit", payload)
+
+    def _tell_delete(self, task: Task, ended: TaskExit) -> None:
+        payload = told.TaskDelete(
+            container_id=task.container_id,
+            pid=task.init.pid,
+            exit_status=ended.status,
+            exited_at=fields.timestamp(ended.exited_at),
+        )
+        self._publish(task, "delete", payload)
 
     def _tell_out_of_memory(self, task: Task) -> None:
         self._tell(task, "oom", told.TaskOOM(container_id=task.container_id))
+
+
+def _failed_create(chosen: KeeperRuntime | ShimRuntime, error: errors.Error) -> errors.Error:
+    """In the words that a client of containerd sees; a shim has wrapped its runtime's text itself."""
+    if isinstance(chosen, KeeperRuntime):
+        return _of_runtime("failed to create shim task: OCI runtime create failed: runc create failed", error)
+    text = str(error)
+    return error if text.startswith("failed to ") else type(error)(f"failed to create shim task: {text}")
 
 
 def _of_runtime(prefix: str, error: errors.Error) -> errors.Error:
@@ -215,39 +301,6 @@ def _of_runtime(prefix: str, error: errors.Error) -> errors.Error:
 def _fields(task: Task) -> filters.Fields:
     named = {"id": task.container_id, "namespace": task.namespace}
     return lambda path: named.get(path[0])
-
-
-def _runtime(container: Container, request: api.CreateTaskRequest) -> str:
-    """The path of a runtime's binary, "" for ours. Error for a runtime or binary that is not there."""
-    name = container.runtime
-    if name not in RUNTIMES:
-        shim = "containerd-shim-" + "-".join(name.split(".")[-2:])
-        raise errors.Error(
-            "failed to start shim: failed to resolve runtime path:"
-            f' runtime "{name}" binary not installed "{shim}": file does not exist: unknown'
-        )
-    options = fields.payload(request.options) or container.options
-    if options is None or not options.type_url.endswith("containerd.runc.v1.Options"):
-        return ""
-    binary: str = oci_pb2.Options.FromString(options.value).binary_name
-    if binary in _OWN_BINARIES:
-        return ""
-    found = shutil.which(binary)
-    if found is None:
-        raise errors.Error(f'OCI runtime create failed: unable to retrieve OCI runtime error: exec: "{binary}":'
-                           " executable file not found in $PATH: unknown")  # fmt: skip
-    return found
-
-
-def _document(value: bytes, what: str) -> dict[str, Any]:
-    """Runtime-spec objects travel as JSON inside an Any."""
-    try:
-        document = json.loads(value)
-    except ValueError as error:
-        raise errors.InvalidArgument(f"invalid {what}: {error}: invalid argument") from error
-    if not isinstance(document, dict):
-        raise errors.InvalidArgument(f"invalid {what}: not an object: invalid argument")
-    return document
 
 
 def _io(stdio: Stdio) -> told.TaskIO:
