@@ -158,7 +158,7 @@ class Puller:
 
     @asynccontextmanager
     async def open(self, snapshotter: str = "", **settings: Any) -> AsyncIterator[Puller]:
-        given = RegistrySettings(**{"certs_directory": f"{self.path}/certs.d", **settings})
+        given = RegistrySettings(**{"hosts_directories": (f"{self.path}/certs.d",), **settings})
         self.core = await open_core(f"{self.path}/root", tasks=None, registries=given, snapshotter=snapshotter)  # type: ignore[arg-type]
         try:
             yield self
@@ -182,10 +182,15 @@ class Puller:
     def lines(self) -> list[str]:
         return [one.status for one in self.progress if not one.id]
 
+    def tip(self) -> str:
+        """The newest committed snapshot that none stands on: layers are numbered as their downloads end."""
+        found = [info for info in self.core.snapshots.walk() if info.kind == "committed"]
+        below = {info.parent for info in found}
+        return [info.name for info in found if info.name not in below][-1]
+
     def top(self) -> Path:
-        """The upper directory of the newest committed snapshot."""
-        newest = [info for info in self.core.snapshots.walk() if info.kind == "committed"][-1]
-        return Path(self.core.snapshots.upper(newest.name))
+        """The upper directory of the tip."""
+        return Path(self.core.snapshots.upper(self.tip()))
 
 
 def short(digest: str) -> str:

@@ -68,7 +68,7 @@ def test_an_image_is_pulled_verified_unpacked_and_named(run, snapshotter):
         for blob in (one.manifest, *one.blobs):
             assert puller.core.content.read(blob.digest) == blob.content
         assert (puller.top() / "f2").stat().st_size == 10
-        [mount] = puller.core.snapshots.prepare("c", list(puller.core.snapshots.walk())[-1].name)
+        [mount] = puller.core.snapshots.prepare("c", puller.tip())
         assert mount.type == ("bind" if snapshotter == "native" else "overlay")
         assert [list(puller.core.content.ingests()), puller.core.images.collect()] == [[], 0]
 
@@ -118,10 +118,7 @@ def test_a_present_image_costs_one_look(run):
         await puller.pull(f"{registry.host}/x")
         registry.requests.clear()
         await puller.pull(f"{registry.host}/x")
-        assert [(method, path) for method, path, _ in registry.requests] == [
-            ("GET", "/v2/"),
-            ("HEAD", "/v2/x/manifests/latest"),
-        ]
+        assert [(method, path) for method, path, _ in registry.requests] == [("HEAD", "/v2/x/manifests/latest")]
 
     run(body)
 
@@ -702,7 +699,7 @@ class TestPush:
                 await puller.core.transfer.push(
                     f"{target.host}/y:v1", credentials=_anonymous(), progress=puller.progress.append
                 )
-                assert {m for m, _, _ in target.requests} == {"GET", "HEAD", "PUT"}
+                assert {m for m, _, _ in target.requests} == {"HEAD", "PUT"}
 
         run(body)
 
@@ -796,9 +793,13 @@ class TestTls:
 
     def test_trust_comes_from_certs_d_and_ssl_cert_file(self, tmp_path, authority, monkeypatch):
         """`localhost`'s registry is trusted by Docker's rule; a routable address is not, so the test makes its own."""
-        from sampan.containerd.remotes.hosts import RegistrySettings, tls_context
+        from sampan.containerd.remotes import hosts, trust
 
         ca, _, server = authority
+
+        def tls_context(settings, domain):
+            [(endpoint,)] = hosts.endpoints(settings, domain)
+            return endpoint.ssl
 
         async def handshake(context, host):
             runner = await asyncio.start_server(lambda r, w: w.close(), "127.0.0.4", 0, ssl=server)
@@ -807,7 +808,7 @@ class TestTls:
                 _, writer = await asyncio.open_connection("127.0.0.4", port, ssl=context, server_hostname=host)
                 writer.close()
 
-        settings = RegistrySettings(certs_directory=str(tmp_path / "certs.d"))
+        settings = hosts.RegistrySettings(hosts_directories=(str(tmp_path / "certs.d"),))
         with pytest.raises(ssl.SSLCertVerificationError):
             asyncio.run(handshake(tls_context(settings, "registry.test:443"), "registry.test"))
         (tmp_path / "certs.d" / "registry.test:443").mkdir(parents=True)
@@ -816,24 +817,23 @@ class TestTls:
         with pytest.raises(ssl.SSLCertVerificationError):
             asyncio.run(handshake(tls_context(settings, "registry.test:443"), "other.test"))
         with pytest.raises(ssl.SSLCertVerificationError):
-            asyncio.run(handshake(tls_context(settings, "127.0.0.4"), "127.0.0.4"))
+            asyncio.run(handshake(trust.context(trust.Trust()), "127.0.0.4"))
         monkeypatch.setenv("SSL_CERT_FILE", ca)
-        asyncio.run(handshake(tls_context(settings, "127.0.0.4"), "127.0.0.4"))
+        asyncio.run(handshake(trust.context(trust.Trust()), "127.0.0.4"))
 
     def test_a_client_certificate_needs_its_key(self, tmp_path, authority):
-        from sampan.containerd.remotes.hosts import RegistrySettings, tls_context
+        from sampan.containerd.remotes import trust
 
         _, cert, _ = authority
         directory = tmp_path / "certs.d" / "r:1"
         directory.mkdir(parents=True)
         shutil.copy(cert, directory / "client.cert")
-        settings = RegistrySettings(certs_directory=str(tmp_path / "certs.d"))
         with pytest.raises(
             errors.InvalidArgument, match=r"missing key client\.key for client certificate client\.cert"
         ):
-            tls_context(settings, "r:1")
+            trust.from_directory(str(directory))
         shutil.copy(cert + ".key", directory / "client.key")
-        tls_context(settings, "r:1")
+        trust.context(trust.from_directory(str(directory)))
 
     def test_a_pull_over_tls_from_loopback(self, tmp_path, authority):
         async def body():

@@ -193,20 +193,23 @@ class LayerJob:
             raise errors.DataLoss("layers from manifest don't match image configuration")
 
     async def _download(self, repository: Repository) -> Unpacked | None:
-        """Fetch, verify, store and unpack. An ingest that resumed wrong bytes is dropped and fetched once more."""
+        """Fetch, verify, store and unpack; wrong bytes are fetched once more where somebody else may be to blame."""
         blob = self.layer.blob
         ingest = await self._thread(self._layers.content.writer, f"layer-{blob.digest}")
         if ingest.offset > blob.size:
             ingest.truncate()
-        resumed = ingest.offset
-        try:
-            return await self._fetch_into(repository, ingest)
-        except errors.DataLoss:
-            if not resumed:
-                raise
-        self.discard()
-        again = await self._thread(self._layers.content.writer, f"layer-{blob.digest}")
-        return await self._fetch_into(repository, again)
+        resumed = ingest.offset > 0
+        while True:
+            try:
+                return await self._fetch_into(repository, ingest)
+            except errors.DataLoss:
+                # Bytes kept from before, or a mirror that has others than it should: each gets one chance.
+                if not repository.distrust(blob.digest) and not resumed:
+                    raise
+            resumed = False
+            self.discard()
+            ingest = await self._thread(self._layers.content.writer, f"layer-{blob.digest}")
+            await self._thread(ingest.truncate)
 
     async def _fetch_into(self, repository: Repository, ingest: BlobIngest) -> Unpacked | None:
         blob, pipe = self.layer.blob, Pipe()

@@ -11,8 +11,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-import aiohttp
-
 from sampan import errors
 from sampan.containerd import host_image, leases, stacking
 from sampan.containerd.archive import export, import_archive
@@ -21,11 +19,13 @@ from sampan.containerd.images import ImageStore
 from sampan.containerd.layers import Layer, Layers
 from sampan.containerd.leases import Lease, Leases
 from sampan.containerd.metadata import Metadata
-from sampan.containerd.reachability import DOCUMENT_LIMIT, runnable
+from sampan.containerd.reachability import runnable
 from sampan.containerd.remotes import wording
+from sampan.containerd.remotes.auth import Lookup
+from sampan.containerd.remotes.client import Client
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.remotes.push import Push
-from sampan.containerd.remotes.registry import Repository, open_repository, open_session, repositories
+from sampan.containerd.remotes.registry import Repository, known_type, open_repository
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Credentials, Image, Progress
 from sampan.containerd.snapshots.native import NativeSnapshotter
@@ -60,7 +60,7 @@ class RegistryTransfer:
         self._layers = Layers(content, snapshots, settings.max_concurrent_downloads, settings.max_attempts)
         self._layers.recover()
         self._naming = asyncio.Lock()
-        self._session: aiohttp.ClientSession | None = None
+        self._client = Client(settings)
 
     @property
     def settings(self) -> RegistrySettings:
@@ -68,51 +68,74 @@ class RegistryTransfer:
         return self._settings
 
     async def pull(
-        self, reference: str, *, platform: Platform | None, credentials: Credentials, progress: Report
+        self, reference: str, *, platform: Platform | None, credentials: Credentials | Lookup, progress: Report
     ) -> Image:
         wanted = references.parse_normalized(reference).with_default_tag()
         if str(wanted) == host_image.NAME:
             progress(Progress("", f"Status: Image is up to date for {wanted.familiar}"))
             return self._images.get(host_image.NAME)
-        async for repository in repositories(self._http(), self._settings, wanted, credentials):
-            try:
-                return await self._pull_from(repository, wanted, platform or platforms.host(), progress)
-            except (errors.NotFound, errors.Unauthorized, errors.Forbidden, errors.Unavailable):
-                # A mirror need not have everything: whoever comes after it is asked.
-                if not repository.endpoint.mirror:
-                    raise
-        raise errors.NotFound(f"manifest for {wanted.familiar} not found: manifest unknown: manifest unknown")
+        repository = open_repository(self._client, wanted, credentials)
+        platform = platform or platforms.host()
+        try:
+            return await self._pull_from(repository, wanted, platform, progress)
+        except Refusal as refused:
+            raise wording.pull_error(refused, wanted) from refused
 
     async def _pull_from(
         self, repository: Repository, wanted: Reference, platform: Platform, progress: Report
     ) -> Image:
+        resolved = await self._resolve(repository, wanted)
+        image = self._named(str(wanted))
+        chain = self._complete(image, resolved.digest, platform)
+        if image is not None and chain is not None:
+            # Under its name nothing of it can go: no lease is needed, and nothing has to be written.
+            progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.path}"))
+            for layer in chain:
+                progress(Progress(layer.id, "Already exists"))
+            _tell_end(progress, image, wanted, fresh=False)
+            return image
+        before = image.target.digest if image else ""
         with self._leases.held(f"pull-{os.urandom(8).hex()}") as lease:
-            try:
-                target = await self._document(repository, lease, await self._resolve(repository, wanted))
-                # Not before: what does not exist is a plain error to clients, not one inside a stream of progress.
-                progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.path}"))
-                manifest = await self._choose(repository, lease, target, platform, 0)
-                chain = await self._chain(repository, lease, manifest)
-            except Refusal as refused:
-                raise wording.pull_error(refused, wanted) from refused
-            before = self._target(str(wanted))
+            target = await self._document(repository, lease, resolved)
+            # Not before: what does not exist is a plain error to clients, not one inside a stream of progress.
+            progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.path}"))
+            manifest = await self._choose(repository, lease, target, platform, 0)
+            chain = await self._chain(repository, lease, manifest)
             image, fetched = await self._bring(repository, chain, Image(str(wanted), target), progress)
-        progress(Progress("", f"Digest: {target.digest}"))
-        fresh = fetched or before != target.digest
-        outcome = "Downloaded newer image for" if fresh else "Image is up to date for"
-        progress(Progress("", f"Status: {outcome} {wanted.familiar}"))
+        _tell_end(progress, image, wanted, fresh=fetched or before != target.digest)
         return image
 
-    async def push(self, reference: str, *, credentials: Credentials, progress: Report) -> Descriptor:
+    def _complete(self, image: Image | None, digest: str, platform: Platform) -> list[Layer] | None:
+        """The layers of a named image that is already what a pull of `digest` would make it; None when it is not."""
+        if image is None or image.target.digest != digest:
+            return None
+        target = image.target
+        for _ in range(_INDEX_DEPTH + 1):
+            if not self._content.has(target.digest):
+                return None
+            parsed = images.parse(self._content.read(target.digest), target.media_type)
+            if isinstance(parsed, Manifest):
+                if not self._content.has(parsed.config.digest):
+                    return None
+                chain = self._layer_chain(None, parsed)
+                return chain if all(self._present(layer) for layer in chain) else None
+            chosen = platforms.choose(platform, [member.platform for member in parsed.manifests])
+            if chosen is None:
+                return None
+            target = parsed.manifests[chosen]
+        return None
+
+    async def push(self, reference: str, *, credentials: Credentials | Lookup, progress: Report) -> Descriptor:
         wanted = references.parse_normalized(reference).with_default_tag()
         try:
             target = self._images.get(str(wanted)).target
         except errors.NotFound:
             raise errors.NotFound(f"An image does not exist locally with the tag: {wanted.familiar_name}") from None
         progress(Progress("", f"The push refers to repository [{wanted.name}]"))
-        repository = await open_repository(self._http(), self._settings, wanted, credentials)
+        repository = open_repository(self._client, wanted, credentials)
         try:
-            return await Push(self._content, repository, self._settings, progress).push(target)
+            host = await repository.pushing()
+            return await Push(self._content, repository, host, self._settings, progress).push(target)
         except Refusal as refused:
             raise wording.push_error(refused) from refused
 
@@ -140,20 +163,13 @@ class RegistryTransfer:
     async def close(self) -> None:
         """Cancel what runs; close the connections."""
         await self._layers.close()
-        if self._session is not None:
-            await self._session.close()
+        await self._client.close()
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = open_session()
-        return self._session
-
-    def _target(self, name: str) -> str:
-        """The digest the name points at so far, "" for none."""
+    def _named(self, name: str) -> Image | None:
         try:
-            return self._images.get(name).target.digest
+            return self._images.get(name)
         except errors.NotFound:
-            return ""
+            return None
 
     async def _resolve(self, repository: Repository, wanted: Reference) -> Descriptor:
         """The descriptor that tag or digest stands for; `size` is 0 when the registry did not say it."""
@@ -179,9 +195,7 @@ class RegistryTransfer:
         else:
             media_type, data = await repository.get_manifest(descriptor.digest)
             await asyncio.to_thread(self._store, data, descriptor.digest)
-        # A server may call everything octet-stream; the document itself knows better.
-        known = media_type if media_type in images.INDEX_TYPES | images.MANIFEST_TYPES else ""
-        parsed = images.parse(data, known)
+        parsed = images.parse(data, known_type(media_type))
         return Descriptor(parsed.media_type, descriptor.digest, len(data))
 
     def _store(self, data: bytes, digest: str) -> None:
@@ -223,36 +237,20 @@ class RegistryTransfer:
             if layer.media_type not in images.LAYER_TYPES:
                 raise errors.InvalidArgument(f"unsupported layer media type: {layer.media_type}")
         if not self._content.has(manifest.config.digest):
-            data = await self._small_blob(repository, manifest.config)
+            data = await repository.get_config(manifest.config)
             await asyncio.to_thread(self._store, data, manifest.config.digest)
         return self._layer_chain(lease, manifest)
 
-    def _layer_chain(self, lease: Lease, manifest: Manifest) -> list[Layer]:
+    def _layer_chain(self, lease: Lease | None, manifest: Manifest) -> list[Layer]:
         """The layers in order, from the config in the store."""
         diff_ids = images.diff_ids(images.config_document(self._content.read(manifest.config.digest)))
         if len(diff_ids) != len(manifest.layers):
             raise errors.InvalidArgument("layers from manifest don't match image configuration")
         chain = digests.chain_ids(diff_ids)
-        lease.protect(leases.SNAPSHOT, chain)
+        if lease is not None:
+            lease.protect(leases.SNAPSHOT, chain)
         parents = ["", *chain[:-1]]
         return [Layer(*one) for one in zip(chain, parents, diff_ids, manifest.layers, strict=False)]
-
-    async def _small_blob(self, repository: Repository, blob: Descriptor) -> bytes:
-        if blob.size > DOCUMENT_LIMIT:
-            raise errors.InvalidArgument(f"image config is larger than {DOCUMENT_LIMIT} bytes")
-        data = bytearray()
-        url = repository.url(f"blobs/{blob.digest}")
-        try:
-            async with repository.get_blob(blob.digest, 0) as (_, pieces):
-                async for piece in pieces:
-                    data += piece
-                    if len(data) > blob.size:
-                        break
-        except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise wording.unreachable("GET", url, error) from error
-        if digests.of(bytes(data), blob.digest.partition(":")[0]) != blob.digest:
-            raise errors.DataLoss(f"image config verification failed for digest {blob.digest}")
-        return bytes(data)
 
     async def _bring(
         self, repository: Repository | None, chain: Sequence[Layer], image: Image, report: Report
@@ -297,3 +295,9 @@ class RegistryTransfer:
         except errors.NotFound:
             return False
         return self._content.has(layer.blob.digest)
+
+
+def _tell_end(progress: Report, image: Image, wanted: Reference, *, fresh: bool) -> None:
+    progress(Progress("", f"Digest: {image.target.digest}"))
+    outcome = "Downloaded newer image for" if fresh else "Image is up to date for"
+    progress(Progress("", f"Status: {outcome} {wanted.familiar}"))

@@ -6,20 +6,23 @@ refresh token), RFC 7617 (Basic).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from urllib.parse import urlencode, urlsplit
 
 from sampan import errors
-from sampan.containerd.remotes.hosts import RegistrySettings, is_insecure
 from sampan.containerd.services import Credentials
 
 Challenge = tuple[str, Mapping[str, str]]
 # (method, url, headers, form body) -> (status, body)
 Exchange = Callable[[str, str, Mapping[str, str], bytes | None], Awaitable[tuple[int, bytes]]]
+# Credentials for a host, asked for when it wants some: out of a file, or from the client that is waiting.
+Lookup = Callable[[str], Awaitable[Credentials]]
 
 _PARAMETER = re.compile(r'\s*([A-Za-z0-9_.~!#$&\'*+^`|%-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,]*))\s*(?:,|$)')
 _SCHEME = re.compile(r"\s*([A-Za-z0-9_-]+)(?:\s+|$)")
@@ -49,19 +52,21 @@ def basic(username: str, password: str) -> str:
 
 
 class Authorizer:
-    """Answers the challenges of one registry host with one set of credentials; remembers tokens by scope."""
+    """Answers the challenges of one registry host with one set of credentials; remembers tokens by scope.
 
-    def __init__(self, settings: RegistrySettings, host: str, credentials: Credentials, exchange: Exchange) -> None:
-        self._settings = settings
+    `may_be_plain` tells of a token server's host:port whether a password may go there by plain HTTP."""
+
+    def __init__(
+        self, host: str, credentials: Credentials | Lookup, exchange: Exchange, may_be_plain: Callable[[str], bool]
+    ) -> None:
         self._host = host
-        self._credentials = credentials
+        self._given = credentials
         self._exchange = exchange
+        self._may_be_plain = may_be_plain
         self._challenges: list[Challenge] = []
         self._tokens: dict[str, tuple[str, float]] = {}
-
-    @property
-    def asked(self) -> bool:
-        return bool(self._challenges)
+        # Layers of one image ask at the same time: one of them fetches the token.
+        self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def challenged(self, found: list[Challenge]) -> None:
         """What the host last asked for; tokens given for another question are forgotten."""
@@ -76,49 +81,56 @@ class Authorizer:
     async def header(self, scope: str) -> str:
         """The Authorization header for `scope` ("repository:NAME:pull"), "" when none is asked for.
 
-        Unauthorized, worded as docker's."""
+        Unauthorized, worded as docker's; what looking up the credentials raises."""
         for scheme, parameters in self._challenges:
             if scheme == "bearer":
                 return "Bearer " + await self._bearer(parameters, scope)
             if scheme == "basic":
-                if not self._credentials.username:
+                credentials = await self._credentials()
+                if not credentials.username:
                     raise errors.Unauthorized("no basic auth credentials")
-                return basic(self._credentials.username, self._credentials.password)
+                return basic(credentials.username, credentials.password)
         return ""
 
-    async def _bearer(self, parameters: Mapping[str, str], scope: str) -> str:
-        if self._credentials.registry_token:
-            return self._credentials.registry_token
-        token, expires = self._tokens.get(scope, ("", 0.0))
-        if token and time.monotonic() < expires:
-            return token
-        realm = parameters.get("realm", "")
-        url = urlsplit(realm)
-        if url.scheme not in ("http", "https") or not url.netloc:
-            raise errors.Unauthorized("no supported auth challenge: invalid realm")
-        if url.scheme == "http" and not (
-            is_insecure(self._settings, self._host) or is_insecure(self._settings, url.netloc.rpartition("@")[2])
-        ):
-            # A password must not cross the network in the clear because a registry says so.
-            raise errors.Unauthorized(f'refusing to fetch a token from "{realm}": plain HTTP')
-        token, lifetime = await self._fetch(realm, parameters.get("service", ""), scope)
-        # A little early, so that it does not run out on the way.
-        self._tokens[scope] = (token, time.monotonic() + max(lifetime - 10.0, 5.0))
-        return token
+    async def _credentials(self) -> Credentials:
+        if not isinstance(self._given, Credentials):
+            self._given = await self._given(self._host)
+        return self._given
 
-    async def _fetch(self, realm: str, service: str, scope: str) -> tuple[str, float]:
+    async def _bearer(self, parameters: Mapping[str, str], scope: str) -> str:
+        credentials = await self._credentials()
+        if credentials.registry_token:
+            return credentials.registry_token
+        lock = self._fetching.setdefault(scope, asyncio.Lock())
+        async with lock:
+            token, expires = self._tokens.get(scope, ("", 0.0))
+            if token and time.monotonic() < expires:
+                return token
+            realm = parameters.get("realm", "")
+            url = urlsplit(realm)
+            if url.scheme not in ("http", "https") or not url.netloc:
+                raise errors.Unauthorized("no supported auth challenge: invalid realm")
+            if url.scheme == "http" and not self._may_be_plain(url.netloc.rpartition("@")[2]):
+                # A password must not cross the network in the clear because a registry says so.
+                raise errors.Unauthorized(f'refusing to fetch a token from "{realm}": plain HTTP')
+            token, lifetime = await self._fetch(credentials, realm, parameters.get("service", ""), scope)
+            # A little early, so that it does not run out on the way.
+            self._tokens[scope] = (token, time.monotonic() + max(lifetime - 10.0, 5.0))
+            return token
+
+    async def _fetch(self, credentials: Credentials, realm: str, service: str, scope: str) -> tuple[str, float]:
         headers: dict[str, str] = {}
-        if self._credentials.identity_token:
-            form = {"grant_type": "refresh_token", "refresh_token": self._credentials.identity_token,
+        if credentials.identity_token:
+            form = {"grant_type": "refresh_token", "refresh_token": credentials.identity_token,
                     "service": service, "client_id": "docker", "scope": scope}  # fmt: skip
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             status, body = await self._exchange("POST", realm, headers, urlencode(form).encode())
         else:
             query = [("service", service)] if service else []
             query += [("scope", one) for one in scope.split(" ") if one]
-            if self._credentials.username:
-                query += [("account", self._credentials.username)]
-                headers["Authorization"] = basic(self._credentials.username, self._credentials.password)
+            if credentials.username:
+                query += [("account", credentials.username)]
+                headers["Authorization"] = basic(credentials.username, credentials.password)
             joiner = "&" if urlsplit(realm).query else "?"
             status, body = await self._exchange("GET", f"{realm}{joiner}{urlencode(query)}", headers, None)
         if status != 200:

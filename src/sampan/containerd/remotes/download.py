@@ -107,14 +107,11 @@ async def download(
     Unavailable when it broke `attempts` times without a byte in between; DataLoss when there is more than the
     descriptor says. The pipe is ended on success only."""
     at, failures, wait = offset, 0, _FIRST_WAIT
-    url = repository.url(f"blobs/{blob.digest}")
     while at < blob.size:
         before = at
         broken: BaseException | None = None
         try:
             async with repository.get_blob(blob.digest, at) as (begins, pieces):
-                if begins > at:
-                    raise errors.Unavailable(f'Get "{url}": invalid range in the answer')
                 async for piece in pieces:
                     fresh = piece[at - begins :] if begins < at else piece
                     begins += len(piece)
@@ -135,7 +132,9 @@ async def download(
             failures, wait = 0, _FIRST_WAIT
         failures += 1
         if failures >= attempts:
-            raise wording.unreachable("GET", url, broken or aiohttp.ClientPayloadError())
+            raise wording.unreachable(
+                "GET", repository.url(f"blobs/{blob.digest}"), broken or aiohttp.ClientPayloadError()
+            )
         retrying(wait)
         await asyncio.sleep(wait)
         wait *= 2

@@ -1,9 +1,10 @@
-"""Where a registry answers: endpoints of a domain in the order they are tried, and the TLS trust for each.
+"""Where a registry answers: the hosts that stand for a domain in the order they are tried, and the trust in each.
 
-Docker's rules: Docker Hub is docker.io to users and registry-1.docker.io on the wire, after its mirrors; a registry
-is reached by HTTPS with the system's CAs and those in `/etc/docker/certs.d/HOST[:PORT]/*.crt` (client
-certificates there as NAME.cert with NAME.key). Plain HTTP, and HTTPS unverified, only for insecure ones: loopback
-literals, "localhost", and what the administrator listed by host, host:port or CIDR.
+In order: Docker Hub's mirrors from the engine's settings, then what `hosts.toml` says (containerd's
+`HOSTS_DIRECTORY/DOMAIN/hosts.toml`, `_default` for all others), and without one the registry itself. Docker Hub is
+docker.io to users and registry-1.docker.io on the wire. HTTPS with the system's CAs and those of docker's layout in the
+same directories. Plain HTTP, and HTTPS unverified, only for insecure ones: loopback literals, "localhost", what the
+administrator listed by host, host:port or CIDR, and what `hosts.toml` says with "http://" or `skip_verify`.
 """
 
 from __future__ import annotations
@@ -11,29 +12,30 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sampan import errors
+from sampan.containerd.remotes import hosts_file, trust
+from sampan.containerd.remotes.hosts_file import EVERYTHING, PULL, RESOLVE, HostEntry
+from sampan.containerd.remotes.trust import Trust
 from sampan.oci.reference import DEFAULT_DOMAIN
 
 DOCKER_HUB = "registry-1.docker.io"
-# Go's list of where a distribution keeps its CAs, cut to what Linux has; SSL_CERT_FILE overrides it.
-SYSTEM_CA_FILES = (
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-)
+HOSTS_DIRECTORIES = ("/etc/containerd/certs.d", "/etc/docker/certs.d")
+DIAL_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class RegistrySettings:
-    """`insecure`: host, host:port or CIDR. `mirrors`: base URLs for Docker Hub. The limits are dockerd's."""
+    """`insecure`: host, host:port or CIDR. `mirrors`: base URLs for Docker Hub. The limits are dockerd's.
+
+    `hosts_directories`: where `DOMAIN/hosts.toml` or certificates are looked for, the first that has them counts.
+    `credentials_file`: docker's config.json for what is asked without credentials, "" for none."""
 
     insecure: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
-    certs_directory: str = "/etc/docker/certs.d"
+    hosts_directories: tuple[str, ...] = HOSTS_DIRECTORIES
+    credentials_file: str = ""
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
     max_attempts: int = 5
@@ -41,27 +43,138 @@ class RegistrySettings:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`base` is scheme://host[:port] without a slash; `ssl` is None for plain HTTP."""
+    """`base` is scheme://host[:port] without a slash; below it, at `path`, is the API. `trust` is None for plain HTTP.
+
+    `mirror`: not the registry itself, so not who its credentials are for. `namespace`: the domain it stands in for,
+    which a mirror of several is told, "" where the host knows. `headers` go with every request to it."""
 
     base: str
     host: str
-    ssl: ssl.SSLContext | None
+    trust: Trust | None
+    path: str = "/v2"
     mirror: bool = False
+    namespace: str = ""
+    capabilities: frozenset[str] = EVERYTHING
+    headers: tuple[tuple[str, str], ...] = ()
+    dial_timeout: float = DIAL_TIMEOUT
+
+    @property
+    def api(self) -> str:
+        return self.base + self.path
+
+    @property
+    def ssl(self) -> ssl.SSLContext | None:
+        """InvalidArgument for unusable certificates."""
+        return None if self.trust is None else trust.context(self.trust)
 
 
-def endpoints(settings: RegistrySettings, domain: str) -> Iterator[Endpoint]:
-    """The places to ask for repositories of `domain`, best first. InvalidArgument for unusable certificates."""
+# The ways to one host: HTTPS, then plain HTTP where that is allowed.
+Ways = tuple[Endpoint, ...]
+
+
+def endpoints(settings: RegistrySettings, domain: str) -> list[Ways]:
+    """The hosts to ask for repositories of `domain`, best first. InvalidArgument for an unusable configuration."""
+    found: list[Ways] = []
     if domain == DEFAULT_DOMAIN:
         for url in settings.mirrors:
             scheme, _, rest = url.rstrip("/").partition("://")
             host = rest.partition("/")[0]
-            context = tls_context(settings, host) if scheme == "https" else None
-            yield Endpoint(f"{scheme}://{rest}", host, context, mirror=True)
-        domain = DOCKER_HUB
-    insecure = is_insecure(settings, domain)
-    yield Endpoint(f"https://{domain}", domain, tls_context(settings, domain, verify=not insecure))
-    if insecure:
-        yield Endpoint(f"http://{domain}", domain, None)
+            checked = _trust(settings, host) if scheme == "https" else None
+            path = rest[len(host) :] + "/v2"
+            one = Endpoint(f"{scheme}://{host}", host, checked, path, True, capabilities=frozenset((PULL, RESOLVE)))
+            found.append((one,))
+    directory = _directory(settings, domain)
+    entries = _entries(directory) if directory else None
+    if entries is None:
+        return [*found, _own(settings, domain, _docker_trust(settings, domain))]
+    for entry in entries:
+        found.append(_configured(settings, domain, entry))
+    return found
+
+
+def _configured(settings: RegistrySettings, domain: str, entry: HostEntry) -> Ways:
+    if not entry.base:
+        # The file's top says how to speak to the registry, not where it is.
+        return _own(settings, domain, entry.trust, entry)
+    scheme, _, host = entry.base.partition("://")
+    checked = None
+    if scheme == "https":
+        checked = entry.trust
+        if not entry.trust.authorities and not entry.trust.clients:
+            verify = entry.trust.verify and not is_insecure(settings, host)
+            beside = _docker_trust(settings, host)
+            checked = Trust(verify, beside.authorities, beside.clients)
+    own = host == (DOCKER_HUB if domain == DEFAULT_DOMAIN else domain)
+    return (
+        Endpoint(
+            entry.base,
+            host,
+            checked,
+            entry.path,
+            not own,
+            "" if own else domain,
+            entry.capabilities,
+            entry.headers,
+            entry.dial_timeout or DIAL_TIMEOUT,
+        ),
+    )
+
+
+def _own(settings: RegistrySettings, domain: str, checked: Trust, entry: HostEntry | None = None) -> Ways:
+    """The registry itself, with what the top of a `hosts.toml` says about it."""
+    host = DOCKER_HUB if domain == DEFAULT_DOMAIN else domain
+    insecure = is_insecure(settings, host)
+    verified = Trust(checked.verify and not insecure, checked.authorities, checked.clients)
+    capabilities = entry.capabilities if entry else EVERYTHING
+    headers = entry.headers if entry else ()
+    timeout = (entry.dial_timeout if entry else 0.0) or DIAL_TIMEOUT
+
+    def way(scheme: str, how: Trust | None) -> Endpoint:
+        return Endpoint(
+            f"{scheme}://{host}", host, how, capabilities=capabilities, headers=headers, dial_timeout=timeout
+        )
+
+    return (way("https", verified), way("http", None)) if insecure else (way("https", verified),)
+
+
+def _trust(settings: RegistrySettings, host: str) -> Trust:
+    found = _docker_trust(settings, host)
+    return Trust(not is_insecure(settings, host), found.authorities, found.clients)
+
+
+def _docker_trust(settings: RegistrySettings, domain: str) -> Trust:
+    """The certificates of docker's layout for a host, which is Docker Hub's on the wire."""
+    directory = _directory(settings, DOCKER_HUB if domain == DEFAULT_DOMAIN else domain)
+    return trust.from_directory(directory) if directory else Trust()
+
+
+def _directory(settings: RegistrySettings, domain: str) -> str:
+    """Of the hosts of `domain`, "" when nobody made one."""
+    host, colon, port = domain.rpartition(":")
+    spelled = [f"{host}_{port}_"] if colon and not port.endswith("]") else []
+    # `_default` speaks for what has no directory of its own anywhere.
+    for names in ((*spelled, domain), ("_default",)):
+        for root in settings.hosts_directories:
+            for name in names:
+                if os.path.isdir(f"{root}/{name}"):
+                    return f"{root}/{name}"
+    return ""
+
+
+def _entries(directory: str) -> list[HostEntry] | None:
+    """What `hosts.toml` says; None when there is none or it is empty."""
+    path = f"{directory}/hosts.toml"
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.InvalidArgument(f'cannot use "{path}": {error}') from error
+    try:
+        return hosts_file.parse(text, directory) if text else None
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(f'cannot use "{path}": {error}') from error
 
 
 def is_insecure(settings: RegistrySettings, domain: str) -> bool:
@@ -97,45 +210,3 @@ def _host_of(domain: str) -> str:
     if domain.startswith("["):
         return domain[1:].partition("]")[0]
     return domain.partition(":")[0]
-
-
-def tls_context(settings: RegistrySettings, host: str, verify: bool = True) -> ssl.SSLContext:
-    """Trust for `host` (with its port): the system's CAs, SSL_CERT_FILE instead when set, and certs.d."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if not verify:
-        # safe because the registry is a loopback one, or the administrator listed it as insecure by name.
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    files = [os.environ["SSL_CERT_FILE"]] if os.environ.get("SSL_CERT_FILE") else list(SYSTEM_CA_FILES)
-    for path in files:
-        if os.path.exists(path):
-            context.load_verify_locations(cafile=path)
-            break
-    if os.environ.get("SSL_CERT_DIR"):
-        context.load_verify_locations(capath=os.environ["SSL_CERT_DIR"])
-    directory = f"{settings.certs_directory}/{host}"
-    try:
-        names = sorted(os.listdir(directory))
-    except (FileNotFoundError, NotADirectoryError):
-        return context
-    for name in names:
-        _load(context, directory, name, names)
-    return context
-
-
-def _load(context: ssl.SSLContext, directory: str, name: str, names: list[str]) -> None:
-    stem, extension = os.path.splitext(name)
-    try:
-        if extension == ".crt":
-            context.load_verify_locations(cafile=f"{directory}/{name}")
-        elif extension == ".cert":
-            if f"{stem}.key" not in names:
-                raise errors.InvalidArgument(
-                    f"missing key {stem}.key for client certificate {name}. CA certificates must use the extension .crt"
-                )
-            context.load_cert_chain(f"{directory}/{name}", f"{directory}/{stem}.key")
-        elif extension == ".key" and f"{stem}.cert" not in names:
-            raise errors.InvalidArgument(f"missing client certificate {stem}.cert for key {name}")
-    except (OSError, ssl.SSLError) as error:
-        raise errors.InvalidArgument(f'cannot use "{directory}/{name}": {error}') from error

@@ -1,31 +1,33 @@
-"""One repository on one registry, by the distribution-spec: authorised requests with retries, manifests, blobs.
+"""One repository by the distribution-spec: manifests, blobs and referrers, from whichever of its hosts has them.
 
-`open_repository` finds the endpoint that answers (mirrors first, plain HTTP last and only where allowed). Requests
-are tried again on 429 and 5xx and on broken connections, waiting what Retry-After says; a redirect to another
-host never carries the Authorization header along.
+    async with Client(settings) as client:
+        repository = open_repository(client, reference, credentials)
+        media_type, data = await repository.get_manifest("latest")
+
+The hosts (mirrors first, see `hosts.py`) are asked in turn: whatever one of them fails with, the next one is asked, and
+what the last one says is told. A host that broke off a blob, or gave other bytes than the digest says, is asked last
+from then on.
 """
 
 from __future__ import annotations
 
-import asyncio
-import email.utils
-import ssl
-import time
-import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from urllib.parse import urljoin, urlsplit
+from typing import TypeVar
 
 import aiohttp
 
 from sampan import errors
 from sampan.containerd.reachability import DOCUMENT_LIMIT
-from sampan.containerd.remotes import auth, wording
-from sampan.containerd.remotes.hosts import Endpoint, RegistrySettings, endpoints, is_loopback
+from sampan.containerd.remotes.auth import Lookup
+from sampan.containerd.remotes.client import TRANSPORT, Client, Host, in_time
+from sampan.containerd.remotes.hosts import endpoints
+from sampan.containerd.remotes.hosts_file import PULL, PUSH, RESOLVE
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Credentials
 from sampan.oci import digest as digests
 from sampan.oci import image
+from sampan.oci.image import Descriptor, Index
 from sampan.oci.reference import Reference
 
 ACCEPT = ", ".join(
@@ -37,226 +39,123 @@ ACCEPT = ", ".join(
         "*/*",
     )
 )
-_RETRIED = frozenset((408, 429, 500, 502, 503, 504))
-_REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_MAX_REDIRECTS = 10
-_LONGEST_WAIT = 60.0
-_FIRST_WAIT = 0.25
-# Connecting and silence are bounded; a whole download is not.
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=30, sock_read=60)
-_TRANSPORT = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
-_ERROR_BODY = 1 << 16
+# For a document of at most 4 MiB; blobs may take any time as long as bytes come.
+_DOCUMENT_TIME = 60.0
+_SCHEMA1 = frozenset(image.MEDIA_DOCKER_SCHEMA1)
+_T = TypeVar("_T")
 
 
-def open_session() -> aiohttp.ClientSession:
-    """A session for `open_repository`; the caller's to close. No cookies, no ~/.netrc, bodies as they are."""
-    return aiohttp.ClientSession(
-        timeout=_TIMEOUT,
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        connector=aiohttp.TCPConnector(limit=0),
-        read_bufsize=1 << 19,
-        headers={"User-Agent": "sampan"},
-    )
-
-
-async def open_repository(
-    session: aiohttp.ClientSession, settings: RegistrySettings, reference: Reference, credentials: Credentials
-) -> Repository:
-    """The repository of `reference` on the first endpoint that answers `/v2/`. Unavailable."""
-    async for repository in repositories(session, settings, reference, credentials):
-        return repository
-    raise errors.Unavailable(f"no endpoint for {reference.domain}")
-
-
-async def repositories(
-    session: aiohttp.ClientSession, settings: RegistrySettings, reference: Reference, credentials: Credentials
-) -> AsyncIterator[Repository]:
-    """The repository on each endpoint that answers `/v2/`, mirrors first.
-
-    Unavailable with Go's words for the last failure when none does; Unauthorized never (that is for the first real
-    request)."""
-    failure: errors.Error | None = None
-    answered = False
-    for endpoint in endpoints(settings, reference.domain):
-        # A mirror is not the registry the password belongs to.
-        own = Credentials() if endpoint.mirror else credentials
-        repository = Repository(session, settings, endpoint, reference, own)
-        try:
-            await repository.ping()
-        except errors.Unavailable as error:
-            failure = error
-            continue
-        answered = True
-        yield repository
-        if not endpoint.mirror:
-            return  # the rest are other ways to the same registry
-    if failure is not None and not answered:
-        raise failure
+def open_repository(client: Client, reference: Reference, credentials: Credentials | Lookup) -> Repository:
+    """No I/O but reading `hosts.toml`. InvalidArgument for an unusable configuration."""
+    hosts = [client.host(ways, credentials) for ways in endpoints(client.settings, reference.domain)]
+    return Repository(reference, hosts)
 
 
 class Repository:
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        settings: RegistrySettings,
-        endpoint: Endpoint,
-        reference: Reference,
-        credentials: Credentials,
-    ) -> None:
-        self._session = session
-        self._settings = settings
-        self.endpoint = endpoint
+    def __init__(self, reference: Reference, hosts: list[Host]) -> None:
         self.reference = reference
-        self._authorizer = auth.Authorizer(settings, endpoint.host, credentials, self._exchange)
+        self._hosts = hosts
+        self._served: dict[str, Host] = {}
+        self._distrusted: dict[str, list[Host]] = {}
+        self._scope = f"repository:{reference.path}:pull"
 
     def url(self, rest: str) -> str:
-        """Of something in this repository: "manifests/latest"."""
-        return f"{self.endpoint.base}/v2/{self.reference.path}/{rest}"
+        """Of something in this repository ("manifests/latest") on the host that is asked first."""
+        return self._hosts[0].url(f"{self.reference.path}/{rest}")
 
-    @property
-    def asks(self) -> bool:
-        """Whether the host answered `ping` with the question who is there."""
-        return self._authorizer.asked
+    async def first(self, capability: str, ask: Callable[[Host, int], Awaitable[_T]]) -> _T:
+        """What `ask` (a host, the attempts it is worth) gives, from the first host that can and does.
 
-    async def ping(self) -> None:
-        """Learn how the host wants to be asked. Unavailable when it cannot be reached or is no registry."""
-        url = f"{self.endpoint.base}/v2/"
-        try:
-            response = await self._send("GET", url, {}, None)
-            async with response:
-                if response.status == 401:
-                    self._authorizer.challenged(auth.challenges(response.headers.getall("WWW-Authenticate", [])))
-                elif response.status not in (200, 404):
-                    # 404 is left to the request that follows: some registries do not serve the bare path.
-                    raise wording.plain_error(await _refusal(response))
-        except _TRANSPORT as error:
-            raise wording.unreachable("GET", url, error) from error
-
-    @asynccontextmanager
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        scope: str = "",
-        expect: tuple[int, ...] = (200,),
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An authorised request, tried again where that can help; the response, whose status is one of `expect`.
-
-        `body` is bytes, so that it can be sent twice. Refusal for another status, Unavailable for transport."""
-        scope = scope or f"repository:{self.reference.path}:pull"
-        # Retries end before the response is handed out: what breaks later is the caller's to resume.
-        response = await self._answer(method, url, headers or {}, body, scope, expect)
-        try:
-            yield response
-        finally:
-            response.release()
-
-    async def _answer(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, scope: str, expect: tuple[int, ...]
-    ) -> aiohttp.ClientResponse:
-        wait, authorised_again = _FIRST_WAIT, False
-        for left in reversed(range(self._settings.max_attempts)):
+        What the last one fails with; NotFound when no host may be asked."""
+        able = [host for host in self._hosts if host.can(capability)]
+        for host in able:
+            is_last = host is able[-1]
             try:
-                response = await self._authorised(method, url, headers, body, scope)
-                if response.status == 401 and not authorised_again:
-                    # The token ran out, or this path is asked for differently than `/v2/`.
-                    authorised_again = True
-                    self._authorizer.drop(scope)
-                    self._authorizer.challenged(auth.challenges(response.headers.getall("WWW-Authenticate", [])))
-                    response.release()
-                    response = await self._authorised(method, url, headers, body, scope)
-                if response.status in expect:
-                    return response
-                async with response:
-                    refused = await _refusal(response)
-                if refused.status not in _RETRIED or not left:
-                    raise refused
-                pause = wait if refused.retry_after is None else refused.retry_after
-            except _TRANSPORT as error:
-                if not left or isinstance(error, aiohttp.ClientConnectorError):
-                    raise wording.unreachable(method, url, error) from error
-                pause = wait
-            await asyncio.sleep(min(pause, _LONGEST_WAIT))
-            wait *= 2
-        raise errors.Unavailable(f'{method.capitalize()} "{url}": no attempts are allowed')
+                await host.ping()
+                # Patience is for the last one: before it, asking the next is faster than waiting.
+                return await ask(host, 0 if is_last else 1)
+            except (Refusal, errors.Error):
+                if is_last:
+                    raise
+        raise errors.NotFound(f"no {capability} hosts for {self.reference.domain}: not found")
 
-    async def _authorised(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, scope: str
-    ) -> aiohttp.ClientResponse:
-        authorization = await self._authorization(method, url, scope)
-        own = {"Authorization": authorization} if authorization else {}
-        return await self._send(method, url, {**headers, **own}, body)
+    async def pushing(self) -> Host:
+        """The host to push to. Unavailable, NotFound."""
 
-    async def _authorization(self, method: str, url: str, scope: str) -> str:
-        try:
-            return await self._authorizer.header(scope)
-        except errors.Unauthorized as error:
-            raise errors.Unauthorized(f'{method.capitalize()} "{url}": {error}') from error
+        async def itself(host: Host, attempts: int) -> Host:
+            return host
 
-    async def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> aiohttp.ClientResponse:
-        """One request, redirects followed by hand: not to plain HTTP, and without credentials on another host.
-
-        The response is the caller's to release."""
-        sent = dict(headers)
-        first = url
-        for _ in range(_MAX_REDIRECTS):
-            response = await self._session.request(
-                method, url, headers=sent, data=body, ssl=self._trust(url), proxy=_proxy(url), allow_redirects=False
-            )
-            location = response.headers.get("Location", "")
-            if response.status not in _REDIRECTS or not location or method not in ("GET", "HEAD"):
-                return response
-            response.release()
-            target = urljoin(url, location)
-            if urlsplit(target).scheme != "https" and self.endpoint.ssl is not None:
-                raise errors.Unavailable(f'{method.capitalize()} "{first}": redirected to plain HTTP: {target}')
-            if urlsplit(target).netloc != urlsplit(url).netloc:
-                sent.pop("Authorization", None)
-            url = target
-        raise errors.Unavailable(f'{method.capitalize()} "{first}": stopped after {_MAX_REDIRECTS} redirects')
-
-    def _trust(self, url: str) -> ssl.SSLContext | bool:
-        """The endpoint's own TLS context for its host, the system's for where it redirects to."""
-        if urlsplit(url).netloc == self.endpoint.host and self.endpoint.ssl is not None:
-            return self.endpoint.ssl
-        return True
-
-    async def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None
-    ) -> tuple[int, bytes]:
-        """For the authorizer: a request to a token server, without authorization of ours."""
-        try:
-            async with await self._send(method, url, headers, body) as response:
-                return response.status, await response.content.read(_ERROR_BODY)
-        except _TRANSPORT as error:
-            raise wording.unreachable(method, url, error) from error
+        return await self.first(PUSH, itself)
 
     async def head_manifest(self, wanted: str) -> tuple[str, str, int] | None:
         """(media type, digest, size) of tag or digest `wanted`; None when the answer lacks them. Refusal."""
-        async with self.request("HEAD", self.url(f"manifests/{wanted}"), headers={"Accept": ACCEPT}) as response:
-            digest = response.headers.get("Docker-Content-Digest", "")
-            size = response.headers.get("Content-Length", "")
-            if not digests.is_valid(digest) or not size.isdigit():
-                return None
-            return _media_type(response), digest, int(size)
+
+        async def ask(host: Host, attempts: int) -> tuple[str, str, int] | None:
+            url = host.url(f"{self.reference.path}/manifests/{wanted}")
+            async with host.request(
+                "HEAD", url, scope=self._scope, headers={"Accept": ACCEPT}, attempts=attempts
+            ) as response:
+                digest = response.headers.get("Docker-Content-Digest", "")
+                size = response.headers.get("Content-Length", "")
+                if not digests.is_valid(digest) or not size.isdecimal():
+                    return None
+                return _media_type(response), digest, int(size)
+
+        return await self.first(RESOLVE, ask)
 
     async def get_manifest(self, wanted: str) -> tuple[str, bytes]:
         """(media type, bytes) of tag or digest `wanted`. Refusal; DataLoss when a digest's bytes are others."""
-        url = self.url(f"manifests/{wanted}")
-        async with self.request("GET", url, headers={"Accept": ACCEPT}) as response:
-            try:
-                body = await _read(response, DOCUMENT_LIMIT)
-            except _TRANSPORT as error:
-                raise wording.unreachable("GET", url, error) from error
-        if ":" in wanted and digests.of(body, wanted.partition(":")[0]) != wanted:
-            raise errors.DataLoss(f"manifest verification failed for digest {wanted}")
-        return _media_type(response), body
+        is_digest = ":" in wanted
+
+        async def ask(host: Host, attempts: int) -> tuple[str, bytes]:
+            url = host.url(f"{self.reference.path}/manifests/{wanted}")
+            media_type, body = await self._document(host, url, {"Accept": ACCEPT}, DOCUMENT_LIMIT, attempts)
+            if is_digest and digests.of(body, wanted.partition(":")[0]) != wanted:
+                raise errors.DataLoss(f"manifest verification failed for digest {wanted}")
+            return media_type, body
+
+        return await self.first(PULL if is_digest else RESOLVE, ask)
+
+    async def get_config(self, blob: Descriptor) -> bytes:
+        """A blob that is small: an image's configuration. Refusal; InvalidArgument (too large), DataLoss (digest)."""
+        if blob.size > DOCUMENT_LIMIT:
+            raise errors.InvalidArgument(f"image config is larger than {DOCUMENT_LIMIT} bytes")
+
+        async def ask(host: Host, attempts: int) -> bytes:
+            url = host.url(f"{self.reference.path}/blobs/{blob.digest}")
+            _, body = await self._document(host, url, {"Accept-Encoding": "identity"}, blob.size, attempts)
+            if digests.of(body, blob.digest.partition(":")[0]) != blob.digest:
+                raise errors.DataLoss(f"image config verification failed for digest {blob.digest}")
+            return body
+
+        return await self.first(PULL, ask)
+
+    async def referrers(self, digest: str, artifact_type: str = "") -> list[Descriptor]:
+        """The manifests whose `subject` is `digest`: by the referrers API, and where a registry has none by the tag
+        that stands for it (distribution-spec, "Listing Referrers" and "Referrers Tag Schema"). Refusal."""
+
+        async def ask(host: Host, attempts: int) -> list[Descriptor]:
+            query = {"artifactType": artifact_type} if artifact_type else {}
+            places = (
+                host.url(f"{self.reference.path}/referrers/{digest}", query),
+                host.url(f"{self.reference.path}/manifests/{referrers_tag(digest)}"),
+            )
+            for url in places:
+                try:
+                    _, body = await self._document(
+                        host, url, {"Accept": image.MEDIA_OCI_INDEX}, DOCUMENT_LIMIT, attempts
+                    )
+                except Refusal as refused:
+                    if refused.status != 404:
+                        raise
+                    continue
+                found = image.parse(body)
+                return list(found.manifests) if isinstance(found, Index) else []
+            return []
+
+        found = await self.first(PULL, ask)
+        # A registry may leave the filtering to us.
+        return [one for one in found if artifact_type in ("", one.artifact_type)]
 
     @asynccontextmanager
     async def get_blob(self, digest: str, offset: int) -> AsyncIterator[tuple[int, AsyncIterator[bytes]]]:
@@ -266,11 +165,68 @@ class Repository:
         headers = {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
-        async with self.request("GET", self.url(f"blobs/{digest}"), headers=headers, expect=(200, 206)) as response:
+
+        async def ask(host: Host, attempts: int) -> tuple[Host, aiohttp.ClientResponse, int]:
+            url = host.url(f"{self.reference.path}/blobs/{digest}")
+            response = await host.answer("GET", url, headers, None, self._scope, (200, 206, 416), attempts)
             begins = 0
             if response.status == 206:
                 begins = _range_start(response.headers.get("Content-Range", ""), offset)
+            if response.status == 416 or begins > offset:
+                # It has less than was promised, or something else than was asked for: the whole blob will show.
+                response.release()
+                whole = {name: value for name, value in headers.items() if name != "Range"}
+                response = await host.answer("GET", url, whole, None, self._scope, (200,), attempts)
+                begins = 0
+            return host, response, begins
+
+        host, response, begins = await self.first(PULL, ask)
+        self._served[digest] = host
+        try:
             yield begins, _pieces(response)
+        except TRANSPORT:
+            self._demote(host)
+            raise
+        finally:
+            response.release()
+
+    def distrust(self, digest: str) -> bool:
+        """The bytes of `digest` were wrong. Whoever gave them is not asked for it again, if anybody else may be."""
+        host = self._served.pop(digest, None)
+        distrusted = self._distrusted.setdefault(digest, [])
+        if host is None or host in distrusted:
+            return False
+        distrusted.append(host)
+        self._demote(host)
+        return any(one.can(PULL) and one not in distrusted for one in self._hosts)
+
+    def _demote(self, host: Host) -> None:
+        self._hosts = [*(one for one in self._hosts if one is not host), host]
+
+    async def _document(
+        self, host: Host, url: str, headers: dict[str, str], limit: int, attempts: int
+    ) -> tuple[str, bytes]:
+        """(media type, body) of a GET, asked again when it breaks off. Refusal; InvalidArgument above `limit`."""
+        tries = 2 if attempts != 1 else 1
+        for left in reversed(range(tries)):
+            async with host.request("GET", url, scope=self._scope, headers=headers, attempts=attempts) as response:
+                try:
+                    return _media_type(response), await in_time(_DOCUMENT_TIME, url, lambda: _read(response, limit))
+                except errors.Unavailable:
+                    if not left:
+                        raise
+        raise AssertionError("a loop that ends")
+
+
+def known_type(media_type: str) -> str:
+    """A server may call everything octet-stream or JSON: only a type that says which document it is counts."""
+    return media_type if media_type in image.INDEX_TYPES | image.MANIFEST_TYPES | _SCHEMA1 else ""
+
+
+def referrers_tag(digest: str) -> str:
+    """The tag under which a registry without the referrers API keeps what refers to `digest`."""
+    algorithm, _, encoded = digest.partition(":")
+    return f"{algorithm[:32]}-{encoded[:64]}"
 
 
 async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -281,7 +237,7 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 def _range_start(header: str, asked: int) -> int:
     """The first byte of "bytes 100-199/200"; what was asked for when the server does not say."""
     start = header.removeprefix("bytes").strip().partition("-")[0]
-    return int(start) if start.isdigit() else asked
+    return int(start) if start.isdecimal() else asked
 
 
 def _media_type(response: aiohttp.ClientResponse) -> str:
@@ -295,28 +251,3 @@ async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(body) > limit:
             raise errors.InvalidArgument(f"the registry's answer is larger than {limit} bytes")
     return bytes(body)
-
-
-async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
-    body = await response.content.read(_ERROR_BODY)
-    found = auth.challenges(response.headers.getall("WWW-Authenticate", []))
-    return wording.refusal(response.status, body, found, retry_after(response.headers.get("Retry-After", "")))
-
-
-def retry_after(header: str) -> float | None:
-    """Seconds to wait: a number or an HTTP date (RFC 9110, 10.2.3); None for neither."""
-    if header.isdigit():
-        return float(header)
-    parsed = email.utils.parsedate_tz(header) if header else None
-    return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
-
-
-def _proxy(url: str) -> str | None:
-    """From HTTP_PROXY, HTTPS_PROXY and NO_PROXY, as docker's daemon reads them."""
-    parts = urlsplit(url)
-    if is_loopback(parts.netloc.rpartition("@")[2]):
-        return None
-    proxies = urllib.request.getproxies_environment()
-    if not proxies or urllib.request.proxy_bypass(parts.netloc):
-        return None
-    return proxies.get(parts.scheme)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sampan import errors
-from sampan.containerd.remotes.hosts import RegistrySettings
-from sampan.containerd.remotes.registry import Repository, open_repository, open_session
+from sampan.containerd.remotes.client import Client
+from sampan.containerd.remotes.hosts import RegistrySettings, endpoints
+from sampan.containerd.remotes.registry import Repository, known_type, open_repository
 from sampan.containerd.remotes.wording import Refusal, plain_error
 from sampan.containerd.services import Credentials
 from sampan.oci import digest, image
 from sampan.oci.image import Descriptor, Index, Manifest, Platform
 from sampan.oci.reference import DEFAULT_DOMAIN, LEGACY_DEFAULT_DOMAIN, Reference
-
-# A config that is larger is none; platforms are in its first members anyway.
-_CONFIG_LIMIT = 4 << 20
 
 
 class RegistrySurvey:
@@ -24,13 +22,14 @@ class RegistrySurvey:
         self._settings = settings
 
     async def login(self, server: str, credentials: Credentials) -> None:
-        async with open_session() as session:
-            name = Reference(domain_of(server), "library/login")
-            repository = await open_repository(session, self._settings, name, credentials)
-            url = f"{repository.endpoint.base}/v2/"
+        async with Client(self._settings) as client:
+            # The registry itself: a mirror does not know the password.
+            host = client.host(endpoints(self._settings, domain_of(server))[-1], credentials)
+            await host.ping()
+            url = f"{host.endpoint.api}/"
             try:
                 # No scope: only who one is, not what one may do.
-                async with repository.request("GET", url, scope=" "):
+                async with host.request("GET", url, scope=" "):
                     return
             except Refusal as refused:
                 if refused.status == 401:
@@ -40,13 +39,28 @@ class RegistrySurvey:
                 raise plain_error(refused) from refused
 
     async def describe(self, reference: Reference, credentials: Credentials) -> tuple[Descriptor, Sequence[Platform]]:
-        async with open_session() as session:
-            repository = await open_repository(session, self._settings, reference, credentials)
+        async with Client(self._settings) as client:
+            repository = open_repository(client, reference, credentials)
             try:
                 media_type, body = await repository.get_manifest(reference.digest or reference.tag)
-                document = image.parse(body, media_type)
+                document = image.parse(body, known_type(media_type))
                 target = Descriptor(document.media_type, reference.digest or digest.of(body), len(body))
                 return target, await _platforms(repository, document)
+            except Refusal as refused:
+                raise plain_error(refused) from refused
+
+    async def referrers(
+        self, reference: Reference, credentials: Credentials, artifact_type: str = ""
+    ) -> Sequence[Descriptor]:
+        """What refers to the manifest `reference.digest` (signatures, attestations, SBOMs), of one type or of all.
+
+        NotFound, Unauthorized, Unavailable, InvalidArgument (no digest; no index document)."""
+        if not reference.digest:
+            raise errors.InvalidArgument(f"{reference.familiar} has no digest to refer to")
+        async with Client(self._settings) as client:
+            try:
+                repository = open_repository(client, reference, credentials)
+                return await repository.referrers(reference.digest, artifact_type)
             except Refusal as refused:
                 raise plain_error(refused) from refused
 
@@ -54,13 +68,9 @@ class RegistrySurvey:
 async def _platforms(repository: Repository, document: Manifest | Index) -> list[Platform]:
     if isinstance(document, Index):
         return [member.platform for member in document.manifests if member.platform is not None]
-    if document.config.media_type not in image.CONFIG_TYPES or document.config.size > _CONFIG_LIMIT:
+    if document.config.media_type not in image.CONFIG_TYPES:
         return []
-    async with repository.get_blob(document.config.digest, 0) as (_, pieces):
-        data = b"".join([piece async for piece in pieces])
-    if digest.of(data) != document.config.digest:
-        raise errors.DataLoss(f"unexpected config digest {digest.of(data)}, expected {document.config.digest}")
-    return [image.platform_from(image.config_document(data))]
+    return [image.platform_from(image.config_document(await repository.get_config(document.config)))]
 
 
 def domain_of(server: str) -> str:

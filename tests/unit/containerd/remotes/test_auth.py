@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sampan import errors
 from sampan.containerd.remotes import auth
-from sampan.containerd.remotes.hosts import RegistrySettings
+from sampan.containerd.remotes.hosts import RegistrySettings, is_insecure
 from sampan.containerd.services import Credentials
 
 SCOPE = "repository:x:pull"
@@ -47,13 +47,15 @@ class Server:
 
 
 def header(server, credentials=None, challenge='Bearer realm="https://auth.test/token",service="s"', host="r.test"):
-    authorizer = auth.Authorizer(RegistrySettings(), host, credentials or Credentials(), server)
+    authorizer = auth.Authorizer(
+        host, credentials or Credentials(), server, lambda one: is_insecure(RegistrySettings(), one)
+    )
     authorizer.challenged(auth.challenges([challenge]))
     return asyncio.run(authorizer.header(SCOPE))
 
 
 def test_nothing_is_sent_unasked():
-    authorizer = auth.Authorizer(RegistrySettings(), "r.test", Credentials("alice", "secret"), Server())
+    authorizer = auth.Authorizer("r.test", Credentials("alice", "secret"), Server(), lambda one: False)
     assert asyncio.run(authorizer.header(SCOPE)) == ""
 
 
@@ -116,7 +118,7 @@ def test_a_refusing_token_server_is_unauthorized(server, message):
 
 def test_tokens_are_kept_until_they_are_refused():
     server = Server(token="t", expires_in=300)
-    authorizer = auth.Authorizer(RegistrySettings(), "r.test", Credentials(), server)
+    authorizer = auth.Authorizer("r.test", Credentials(), server, lambda one: False)
     authorizer.challenged(auth.challenges(['Bearer realm="https://a.test/",service="s"']))
 
     async def body():

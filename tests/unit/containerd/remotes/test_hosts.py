@@ -10,7 +10,11 @@ NOWHERE = "/nonexistent"
 
 
 def bases(domain, **settings):
-    return [e.base for e in endpoints(RegistrySettings(certs_directory=NOWHERE, **settings), domain)]
+    return [e.base for e in flat(RegistrySettings(hosts_directories=(NOWHERE,), **settings), domain)]
+
+
+def flat(settings, domain):
+    return [way for ways in endpoints(settings, domain) for way in ways]
 
 
 def test_docker_hub_is_asked_after_its_mirrors():
@@ -26,7 +30,7 @@ def test_docker_hub_is_asked_after_its_mirrors():
 @pytest.mark.parametrize("domain", ["127.0.0.1:5000", "127.8.9.1", "localhost", "localhost:5000", "[::1]:5000"])
 def test_loopback_may_speak_plain_http(domain):
     assert bases(domain) == [f"https://{domain}", f"http://{domain}"]
-    https, http = endpoints(RegistrySettings(certs_directory=NOWHERE), domain)
+    https, http = flat(RegistrySettings(hosts_directories=(NOWHERE,)), domain)
     assert https.ssl.verify_mode == ssl.CERT_NONE
     assert http.ssl is None
 
@@ -35,7 +39,7 @@ def test_loopback_may_speak_plain_http(domain):
     "domain", ["r.test", "r.test:5000", "10.0.0.1:5000", "128.0.0.1", "localhost.evil.test", "[::2]"]
 )
 def test_others_may_not(domain):
-    [only] = endpoints(RegistrySettings(certs_directory=NOWHERE), domain)
+    [only] = flat(RegistrySettings(hosts_directories=(NOWHERE,)), domain)
     assert only.base == f"https://{domain}"
     assert only.ssl.verify_mode == ssl.CERT_REQUIRED
     assert only.ssl.check_hostname

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sampan import errors
 from sampan.containerd.remotes import wording
-from sampan.containerd.remotes.registry import retry_after
+from sampan.containerd.remotes.client import retry_after
 from sampan.oci.reference import parse_normalized
 
 APP = parse_normalized("user/app:1")
