@@ -1,6 +1,6 @@
 """sampan-containerd: the container core alone, serving containerd's API on a unix socket until it is told to stop.
 
-Containers go on when it ends; the next one finds them.
+Containers go on when it ends; the next one finds them. `sampan-containerd fsck` checks its directory.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _LEVELS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """The command `sampan-containerd`; its exit status."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["fsck"]:
+        return _fsck(given[1:])
+    options = _parser().parse_args(given)
     _log_to_stderr(_LEVELS[options.log_level])
     if os.geteuid() != 0:
         print("sampan-containerd: needs to be started with root privileges", file=sys.stderr)
@@ -53,6 +56,31 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-l", "--log-level", default="info", choices=list(_LEVELS))
     parser.add_argument("-v", "--version", action="version", version=f"sampan-containerd {VERSION}")
     return parser
+
+
+def _fsck(arguments: list[str]) -> int:
+    from sampan.containerd import fsck
+
+    parser = argparse.ArgumentParser(
+        prog="sampan-containerd fsck",
+        description=fsck.__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--root", default="/var/lib/sampan", help="directory of what lasts")
+    parser.add_argument("--verify", action="store_true", help="read all blobs and take their digests")
+    parser.add_argument("--repair", action="store_true", help="remove what has no owner and names without a file")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say only what is wrong")
+    options = parser.parse_args(arguments)
+    try:
+        lines, faults = fsck.fsck(options.root, verify=options.verify, repair=options.repair)
+    except (Error, OSError) as error:
+        print(f"sampan-containerd: {error}", file=sys.stderr)
+        return 2
+    for line in lines:
+        if line.fault or not options.quiet:
+            print(line)
+    return 1 if faults else 0
 
 
 def _log_to_stderr(level: int) -> None:
