@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from sampan.errors import Conflict, DataLoss, NotFound
-from sampan.linux import abi
 from sampan.runtime import cgroup, document, state
 from sampan.runtime.steps.situation import StepFailed
 
@@ -53,8 +52,8 @@ def clean_up(root: str, found: dict[str, Any], wait: bool = True) -> list[str]:
     Without `wait` those run on in a process that becomes one more child for the caller to reap.
     """
     paths = found["cgroup_paths"]
-    if not state.alive(found) and cgroup.exists(paths) and cgroup.pids(paths):
-        cgroup.kill(paths, abi.SIGKILL)
+    if not state.alive(found):
+        cgroup.kill_left(paths)
     cgroup.remove(paths, found["config"].get("cgroups"))
     state.remove(root, found["id"])
     return _run_poststop(found, wait)

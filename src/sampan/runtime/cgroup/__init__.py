@@ -262,3 +262,13 @@ def kill(found: Paths, sig: int) -> None:
             continue
     if can_freeze and (not frozen or sig == abi.SIGKILL):
         freeze(found, False)
+
+
+def kill_left(found: Paths) -> None:
+    """SIGKILL what is left in the cgroups. One that goes meanwhile, as systemd removes an empty one, is no error."""
+    try:
+        if exists(found) and pids(found):
+            kill(found, abi.SIGKILL)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
