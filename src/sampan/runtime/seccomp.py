@@ -62,9 +62,16 @@ _AUDIT = {
     "SCMP_ARCH_X86_64": abi.AUDIT_ARCH_X86_64,
     "SCMP_ARCH_X86": abi.AUDIT_ARCH_I386,
     "SCMP_ARCH_AARCH64": abi.AUDIT_ARCH_AARCH64,
+    "SCMP_ARCH_ARM": abi.AUDIT_ARCH_ARM,
 }
 _X32 = "SCMP_ARCH_X32"
 X32_SYSCALL_BIT = 0x40000000
+
+# Architectures that one kernel can run beside its own; a rule for another family never gets to decide anything.
+_FAMILY = {
+    "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", _X32),
+    "aarch64": ("SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"),
+}
 
 # What seccomp.json of the runtime-spec lists: a name beyond these is a mistake, one of these without a table
 # here belongs to another machine.
@@ -81,6 +88,8 @@ _LD, _AND, _RET, _JA = 0x20, 0x54, 0x06, 0x05
 _JEQ, _JGT, _JGE = 0x15, 0x25, 0x35
 _NR_OFFSET, _ARCH_OFFSET, _ARGS_OFFSET = 0, 4, 16
 _EPERM, _ENOSYS = 1, 38
+_MAX_ERRNO = 4095
+_ARM_PRIVATE = 0xF0000  # ARM's few calls of its own are here, far above what is called its newest
 _MAX_JUMP = 255
 
 
@@ -140,8 +149,7 @@ def _architectures(profile: Seccomp, machine: str) -> list[str]:
     for index, name in enumerate(profile.get("architectures", [])):
         if name not in _ALL_ARCHITECTURES:
             raise InvalidArgument(f'linux.seccomp.architectures[{index}]: unknown architecture "{name}"')
-        # One architecture of the other family never reaches this kernel, so comparing with it is wasted.
-        if name not in wanted and name.startswith(("SCMP_ARCH_X86", "SCMP_ARCH_X32")) == (machine == "x86_64"):
+        if name not in wanted and name in _FAMILY[machine]:
             wanted.append(name)
     return wanted
 
@@ -154,7 +162,9 @@ def _return_value(holder: Seccomp | SeccompRule, action_key: str, errno_key: str
     if value in (abi.SECCOMP_RET_ERRNO, abi.SECCOMP_RET_TRACE):
         number = holder.get(errno_key, _EPERM)
         assert isinstance(number, int)
-        value |= number & 0xFFFF
+        if number > (_MAX_ERRNO if value == abi.SECCOMP_RET_ERRNO else 0xFFFF):
+            raise InvalidArgument(f"{path}.{errno_key}: {number} is no number that {name} can carry")
+        value |= number
     return value
 
 
@@ -166,6 +176,9 @@ def _rules(profile: Seccomp, default: int, table: dict[str, int]) -> Rules:
         value = _return_value(rule, "action", "errnoRet", path)
         if not rule.get("names"):
             raise InvalidArgument(f"{path}.names: must not be empty")
+        if value == abi.SECCOMP_RET_USER_NOTIF and "write" in rule["names"]:
+            # The call by which init would say that its listener is ready waits for that listener.
+            raise InvalidArgument(f"{path}.names: SCMP_ACT_NOTIFY cannot be used for the write syscall")
         if value == default:
             continue
         alternatives = _alternatives(rule.get("args", []), path)
@@ -200,34 +213,44 @@ def _alternatives(arguments: list[SeccompArg], path: str) -> list[tuple[SeccompA
 
 
 def _one_architecture(profile: Seccomp, name: str, default: int, x32: bool) -> list[Instruction]:
-    rules = _rules(profile, default, syscall_table.numbers(name))
     code: list[Instruction] = [(_LD, 0, 0, _NR_OFFSET)]
+    plain = _tree(_ranges(profile, default, syscall_table.numbers(name), 0), default)
     if not x32:
-        return code + _tree(_ranges(rules, default, 0), default)
-    plain = _tree(_ranges(rules, default, 0), default)
-    x32_rules = _rules(profile, default, syscall_table.numbers(_X32))
-    extended = _tree(_ranges(x32_rules, default, X32_SYSCALL_BIT), default)
+        return code + plain
+    extended = _tree(_ranges(profile, default, syscall_table.numbers(_X32), X32_SYSCALL_BIT), default)
     return [*code, (_JGE, 0, 1, X32_SYSCALL_BIT), (_JA, 0, 0, len(plain)), *plain, *extended]
 
 
-def _ranges(rules: Rules, default: int, offset: int) -> list[Range]:
-    """The number line from 0 on, cut where the outcome changes; `offset` is added to each rule's number."""
+def _ranges(profile: Seccomp, default: int, table: dict[str, int], offset: int) -> list[Range]:
+    """The number line from 0 on, cut where the outcome changes; `offset` is added to each number of `table`."""
+    rules = _rules(profile, default, table)
     ranges: list[Range] = []
 
     def extend(first: int, outcome: int | tuple[tuple[tuple[SeccompArg, ...], int], ...]) -> None:
         if not ranges or ranges[-1][1] != outcome:
             ranges.append((first, outcome))
 
+    passes = default in (abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG) or default & 0xFFFF0000 == abi.SECCOMP_RET_TRACE
+    # Also a rule that only repeats the default shows which calls the profile's author knew.
+    named = {table.get(name, -1) for rule in profile.get("syscalls", []) for name in rule["names"]}
+    newest = max((number for number in named if number < _ARM_PRIVATE), default=-1)
+    newer = default if passes or newest < 0 else abi.SECCOMP_RET_ERRNO | _ENOSYS
+    beyond = newest + offset + 1
+
+    def fill(first: int, end: int) -> None:
+        """Numbers that no rule decides."""
+        if first < min(end, beyond):
+            extend(first, default)
+        if max(first, beyond) < end:
+            extend(max(first, beyond), newer)
+
     expected = 0
     for number in sorted(rules):
         entries = rules[number]
-        if number + offset > expected:
-            extend(expected, default)
+        fill(expected, number + offset)
         extend(number + offset, tuple(entries) if entries[0][0] else entries[0][1])
         expected = number + offset + 1
-    passes = default in (abi.SECCOMP_RET_ALLOW, abi.SECCOMP_RET_LOG) or default & 0xFFFF0000 == abi.SECCOMP_RET_TRACE
-    newest = rules and not passes
-    extend(expected, abi.SECCOMP_RET_ERRNO | _ENOSYS if newest else default)
+    fill(expected, 1 << 32)
     return ranges
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import struct
+
+
+@functools.lru_cache(maxsize=64)
+def decoded(program: bytes) -> list[tuple[int, int, int, int]]:
+    """The instructions as (code, jump if true, jump if false, k)."""
+    return [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
 
 
 def run(program: bytes, number: int, arch: int, arguments: tuple[int, ...] = (0, 0, 0, 0, 0, 0)) -> int:
     """The return value of the filter for one system call."""
     data = struct.pack("=iIQ6Q", number if number < 1 << 31 else number - (1 << 32), arch, 0, *arguments)
-    instructions = [struct.unpack_from("=HBBI", program, at) for at in range(0, len(program), 8)]
+    instructions = decoded(program)
     accumulator, at = 0, 0
     while True:
         code, jt, jf, k = instructions[at]

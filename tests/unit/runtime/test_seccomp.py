@@ -187,3 +187,134 @@ def test_a_wrong_profile_is_refused_with_the_fields_path(profile, text):
 def test_a_rule_that_notifies_asks_for_a_listener():
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}
     assert seccomp.load_flags(profile) == abi.SECCOMP_FILTER_FLAG_NEW_LISTENER
+
+
+def test_no_rule_may_notify_about_the_write_that_init_itself_needs():
+    rule = {"names": ["read", "write"], "action": "SCMP_ACT_NOTIFY"}
+    with pytest.raises(
+        InvalidArgument, match=r"syscalls\[0\].names: SCMP_ACT_NOTIFY cannot be used for the write syscall"
+    ):
+        compiled([rule], default="SCMP_ACT_ALLOW")
+
+
+@pytest.mark.parametrize(("action", "number", "fits"), [
+    ("SCMP_ACT_ERRNO", 4095, True), ("SCMP_ACT_ERRNO", 4096, False), ("SCMP_ACT_TRACE", 0xFFFF, True),
+    ("SCMP_ACT_TRACE", 0x10000, False), ("SCMP_ACT_KILL", 1 << 31, True),
+])  # fmt: skip
+def test_an_errno_that_the_kernel_would_change_is_refused(action, number, fits):
+    rule = {"names": ["mkdir"], "action": action, "errnoRet": number}
+    if fits:
+        answer = run(compiled([rule], default="SCMP_ACT_ALLOW"), NUMBERS["mkdir"], X86_64)
+        assert answer == seccomp.ACTIONS[action] | (0 if action == "SCMP_ACT_KILL" else number)
+    else:
+        with pytest.raises(InvalidArgument, match=r"linux.seccomp.syscalls\[0\].errnoRet"):
+            compiled([rule], default="SCMP_ACT_ALLOW")
+
+
+@pytest.mark.parametrize("action", sorted(set(seccomp.ACTIONS) - {"SCMP_ACT_NOTIFY"}))
+def test_each_action_may_be_the_default_and_a_rules(action):
+    errno = 1 if action in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE") else 0
+    wanted = seccomp.ACTIONS[action] | errno
+    assert run(compiled([{"names": ["mseal"], "action": "SCMP_ACT_LOG"}], default=action), 0, X86_64) == wanted
+    other = "SCMP_ACT_ALLOW" if action != "SCMP_ACT_ALLOW" else "SCMP_ACT_LOG"
+    assert run(compiled([{"names": ["mseal"], "action": action}], default=other), NUMBERS["mseal"], X86_64) == wanted
+
+
+@pytest.mark.parametrize(("flags", "wanted"), [
+    ([], 0), (["SECCOMP_FILTER_FLAG_TSYNC"], 0), (["SECCOMP_FILTER_FLAG_LOG"], 2),
+    (["SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_LOG"], 6),
+    (["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"], 32),
+])  # fmt: skip
+def test_flags_are_the_kernels(flags, wanted):
+    assert seccomp.load_flags({"defaultAction": "SCMP_ACT_ALLOW", "flags": flags}) == wanted
+
+
+def test_arms_own_calls_are_far_above_its_newest():
+    program = seccomp.compile_profile(
+        {
+            "defaultAction": "SCMP_ACT_ERRNO", "architectures": ["SCMP_ARCH_ARM"],
+            "syscalls": [{"names": ["openat2", "set_tls", "cacheflush"], "action": "SCMP_ACT_ALLOW"}],
+        },
+        "aarch64",
+    )  # fmt: skip
+    arm = abi.AUDIT_ARCH_ARM
+    asked = (0, 437, 438, 0xF0001, 0xF0002, 0xF0005, 0xF0006)
+    assert [run(program, number, arm) for number in asked] == [EPERM, ALLOW, ENOSYS, ENOSYS, ALLOW, ALLOW, ENOSYS]
+    assert run(program, 437, abi.AUDIT_ARCH_AARCH64) == ALLOW
+
+
+@pytest.mark.parametrize(("machine", "architectures"), [
+    ("x86_64", {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"}),
+    ("aarch64", {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"}),
+])  # fmt: skip
+def test_every_architecture_that_a_machine_runs_has_a_table(machine, architectures):
+    assert set(seccomp._FAMILY[machine]) == architectures <= set(syscall_table.known_architectures())
+
+
+# A second reading of the rules, as plain as possible: what the compiled filter is judged by.
+
+
+def condition_holds(condition, arguments):
+    value = arguments[condition["index"]]
+    if condition["op"] == "SCMP_CMP_MASKED_EQ":
+        return value & condition["value"] == condition.get("valueTwo", 0)
+    return COMPARE[condition["op"]](value, condition["value"])
+
+
+def answer_of(action, errno):
+    return seccomp.ACTIONS[action] | (errno if action in ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE") else 0)
+
+
+def wanted_of(profile, table, number, arguments):
+    default = answer_of(profile["defaultAction"], 1)
+    known = [rule for rule in profile["syscalls"] if any(table.get(name) == number for name in rule["names"])]
+    known = [(rule, answer_of(rule["action"], rule.get("errnoRet", 1))) for rule in known]
+    known = [(rule, answer) for rule, answer in known if answer != default]
+    for rule, answer in known:
+        if not rule.get("args"):
+            return answer
+    for rule, answer in known:
+        arms = rule["args"]
+        indexes = [arm["index"] for arm in arms]
+        if len(set(indexes)) < len(indexes):  # two looks at one argument: either will do
+            if any(condition_holds(arm, arguments) for arm in arms):
+                return answer
+        elif all(condition_holds(arm, arguments) for arm in arms):
+            return answer
+    newest = max((table[name] for rule in profile["syscalls"] for name in rule["names"] if name in table), default=-1)
+    lenient = profile["defaultAction"] in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE")
+    return ENOSYS if 0 <= newest < number and not lenient else default
+
+
+SMALL = st.sampled_from([0, 1, 2, 0xFFFFFFFF, 1 << 32, (1 << 32) | 1, (1 << 64) - 1])
+ARGUMENT = st.fixed_dictionaries(
+    {"index": st.integers(0, 5), "value": SMALL, "valueTwo": SMALL,
+     "op": st.sampled_from([*COMPARE, "SCMP_CMP_MASKED_EQ"])}
+)  # fmt: skip
+CALLS = ["read", "write", "mkdir", "clone", "openat2", "mseal", "no_such_call"]
+RULE = st.fixed_dictionaries(
+    {
+        "names": st.lists(st.sampled_from(CALLS), min_size=1, max_size=3),
+        "action": st.sampled_from(sorted(set(seccomp.ACTIONS) - {"SCMP_ACT_NOTIFY"})),
+        "errnoRet": st.integers(0, 4095),
+        "args": st.lists(ARGUMENT, max_size=3),
+    }
+)
+PROFILE = st.fixed_dictionaries(
+    {
+        "defaultAction": st.sampled_from(sorted(set(seccomp.ACTIONS) - {"SCMP_ACT_NOTIFY"})),
+        "architectures": st.just(["SCMP_ARCH_X86_64", "SCMP_ARCH_X32"]),
+        "syscalls": st.lists(RULE, max_size=6),
+    }
+)
+
+
+@given(profile=PROFILE, calls=st.lists(st.tuples(*[SMALL] * 6), min_size=1, max_size=4))
+def test_any_profile_decides_as_its_rules_read(profile, calls):
+    program = seccomp.compile_profile(profile, "x86_64")
+    for arch, bit in (("SCMP_ARCH_X86_64", 0), ("SCMP_ARCH_X32", seccomp.X32_SYSCALL_BIT)):
+        table = syscall_table.numbers(arch)
+        for number in (*(table[name] for name in CALLS if name in table), 5, 450, 600):
+            for arguments in calls:
+                wanted = wanted_of(profile, table, number, arguments)
+                assert run(program, number | bit, X86_64, arguments) == wanted, (arch, number, arguments)
