@@ -50,6 +50,7 @@ class FakeTasks:
     def __init__(self) -> None:
         self.processes: dict[tuple[str, str], FakeProcess] = {}
         self.exits: dict[str, TaskExit] = {}
+        self.loggers: list[tuple[str, str, str, str, str]] = []
         self.signals: list[tuple[str, str, int]] = []
         self.bundles: dict[str, str] = {}
         self.resources: dict[str, Mapping[str, Any]] = {}
@@ -124,6 +125,9 @@ class FakeTasks:
         if process.stdin is None:
             process.stdin = os.pipe()
         return os.dup(process.stdin[1])
+
+    async def attach_logger(self, container_id: str, exec_id: str, uri: str, *, name: str, namespace: str) -> None:
+        self.loggers.append((container_id, exec_id, uri, name, namespace))
 
     async def kill(self, container_id: str, signal: int, exec_id: str = "", *, all: bool = False) -> None:
         process = self._process(container_id, exec_id)

@@ -23,6 +23,7 @@ from sampan.containerd.services import Mount, RuntimeOptions, TaskExit, TaskIO, 
 
 SEPARATOR = "--"
 _STARTED = ("running", "paused")
+_LOGGER = "binary://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +278,11 @@ class Processes:
 
     async def _attach(self, task: Task, process: Process) -> None:
         stdio = process.stdio
+        if stdio.stdout.startswith(_LOGGER):
+            await self._tasks.attach_logger(
+                task.key, process.exec_id, stdio.stdout, name=task.container_id, namespace=task.namespace
+            )
+            return
         stdout: int | None = None
         stderr: int | None = None
         try:

@@ -357,6 +357,11 @@ class Tasks(Protocol):
         `stdin`, return an fd to write input to (a pipe's write end or the pty's master). With a terminal
         all output goes to `stdout`. The keeper closes its copies at the end of the stream."""
 
+    async def attach_logger(self, container_id: str, exec_id: str, uri: str, *, name: str, namespace: str) -> None:
+        """Start the program of a `binary://` URI and send both outputs to it; done when it is ready for them.
+
+        It is told `name` and `namespace` as the container's. Error when it cannot be started."""
+
     async def kill(self, container_id: str, signal: int, exec_id: str = "", *, all: bool = False) -> None:
         """NotFound; Conflict when it has stopped."""
 

@@ -190,6 +190,11 @@ class KeeperTasks:
         )
         return received[0] if result["stdin"] and received else None
 
+    async def attach_logger(self, container_id: str, exec_id: str, uri: str, *, name: str, namespace: str) -> None:
+        await self._of(container_id).call(
+            "logger", container=container_id, exec=exec_id, uri=uri, name=name, namespace=namespace
+        )
+
     async def kill(self, container_id: str, signal: int, exec_id: str = "", *, all: bool = False) -> None:
         await self._of(container_id).call("kill", container=container_id, exec=exec_id, signal=int(signal), all=all)
 

@@ -14,6 +14,7 @@ import sys
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
+from sampan.keeper.logger import Logger
 from sampan.keeper.oom import OomWatch
 from sampan.keeper.reaper import LOST
 from sampan.keeper.requests import checked_options, open_log, read_object, runtime_root
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from sampan.keeper.exits import Records
     from sampan.keeper.loop import Loop
+    from sampan.keeper.reaper import Reaper
     from sampan.keeper.task import Done, Driver
 
 _ID = re.compile(r"[\w+.-]{1,255}", re.ASCII)
@@ -178,20 +180,35 @@ class Forker:
         wanted = [stream for stream in ("stdout", "stderr") if request[stream]]
         if len(fds) != len(wanted):
             raise errors.InvalidArgument(f"attach names {len(wanted)} streams and brings {len(fds)} file descriptors")
-        task = self.task(container_id)
-        task.check("attach")
-        if not exec_id:
-            streams = task.init.streams
-        elif exec_id in task.execs:
-            streams = task.execs[exec_id].streams
-        else:
-            key = (container_id, exec_id)
-            if key not in self._early:
-                self._early[key] = (owner, Streams(self._loop))
-            streams = self._early[key][1]
+        streams = self._streams(container_id, exec_id, owner)
         for stream in wanted:
             streams.attach_output(stream, fds.pop(0))
         return streams.attach_input() if request["stdin"] else None
+
+    def _streams(self, container_id: str, exec_id: str, owner: object) -> Streams:
+        task = self.task(container_id)
+        task.check("attach")
+        if not exec_id:
+            return task.init.streams
+        if exec_id in task.execs:
+            return task.execs[exec_id].streams
+        return self._early.setdefault((container_id, exec_id), (owner, Streams(self._loop)))[1]
+
+    def attach_logger(self, request: dict[str, Any], reaper: Reaper, owner: object, done: Done) -> None:
+        """The call `logger`: both outputs go to a program, which is ready for them when `done` is called."""
+        streams = self._streams(request["container"], request["exec"], owner)
+        names = {"CONTAINER_ID": request["name"], "CONTAINER_NAMESPACE": request["namespace"]}
+
+        def ready(error: Exception | None) -> None:
+            for stream, fd in zip(("stdout", "stderr"), logger.outputs, strict=True):
+                if error is None:
+                    streams.attach_output(stream, fd)
+                else:
+                    os.close(fd)
+            streams.when_closed(logger.finish)
+            done(error, {})
+
+        logger = Logger(self._loop, reaper, request["uri"], names, ready)
 
     def bury(self) -> None:
         """Take over what a dead keeper left in the records: end it, and hold it as stopped until it is deleted.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Loop:
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._jobs: list[Callable[[], None]] = []
+        self._later: list[tuple[float, Callable[[], None]]] = []
         self._troubles: dict[int, int] = {}
         self._stopping = False
 
@@ -50,6 +52,17 @@ class Loop:
         """Run `job` once, when no file descriptor is ready."""
         self._jobs.append(job)
 
+    def after(self, seconds: float, job: Callable[[], None]) -> Callable[[], None]:
+        """Run `job` once, that long from now; call what is returned to have it not run."""
+        entry = (time.monotonic() + seconds, job)
+        self._later.append(entry)
+
+        def cancel() -> None:
+            if entry in self._later:
+                self._later.remove(entry)
+
+        return cancel
+
     def stop(self) -> None:
         """Make `run` return when the present handler has."""
         self._stopping = True
@@ -57,7 +70,11 @@ class Loop:
     def run(self) -> None:
         """Serve until `stop`."""
         while not self._stopping:
-            self.turn(0 if self._jobs else -1)
+            self.turn(0 if self._jobs else self._patience())
+
+    def _patience(self) -> float:
+        """Seconds until the next timed job; -1 when there is none."""
+        return max(0.0, min(at for at, _ in self._later) - time.monotonic()) if self._later else -1
 
     def turn(self, timeout: float) -> int:
         """Wait at most `timeout` seconds (-1: no limit) and call what is ready; how many events there were."""
@@ -71,9 +88,18 @@ class Loop:
                     self._troubles.pop(fd, None)
                 else:
                     self._in_trouble(fd)
+        if self._later:
+            self._run_due()
         if not events and self._jobs:
             self._guarded(self._jobs.pop(0))
         return len(events)
+
+    def _run_due(self) -> None:
+        now = time.monotonic()
+        due = [entry for entry in self._later if entry[0] <= now]
+        self._later = [entry for entry in self._later if entry[0] > now]
+        for _, job in due:
+            self._guarded(job)
 
     def _guarded(self, function: Callable[..., None], *arguments: int) -> bool:
         try:

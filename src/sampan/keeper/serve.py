@@ -37,6 +37,7 @@ class Server:
     def __init__(self, loop: Loop, path: str) -> None:
         self.loop = loop
         self.forker: Forker | None = None
+        self.reaper: Reaper | None = None
         self._connections: set[Connection] = set()
         self._path = path
         self._listener = Socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -132,6 +133,11 @@ def _attach(server: Server, forker: Forker, call: Call) -> None:
     os.close(fd)
 
 
+def _logger(server: Server, forker: Forker, call: Call) -> None:
+    assert server.reaper is not None
+    forker.attach_logger(call.request, server.reaper, call.connection, call.done)
+
+
 def _close_stdin(server: Server, forker: Forker, call: Call) -> None:
     child = forker.process(call.request["container"], call.request["exec"])
     child.task.check("close_stdin")
@@ -201,6 +207,7 @@ VERBS: dict[str, Callable[[Server, Forker, Call], None]] = {
     "start": _start,
     "exec": _exec,
     "attach": _attach,
+    "logger": _logger,
     "close_stdin": _close_stdin,
     "resize": _resize,
     "kill": _kill,
@@ -243,7 +250,7 @@ def run(directory: str, runtime: Runtime, ready: Callable[[], None]) -> None:
         return drivers[path]
 
     forker = Forker(loop, records, driver, server.tell)
-    server.forker = forker
+    server.forker, server.reaper = forker, reaper
     forker.bury()
     with open(f"{directory}/pid", "w", encoding="ascii") as file:
         file.write(f"{os.getpid()}\n")

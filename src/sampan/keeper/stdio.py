@@ -13,6 +13,8 @@ from sampan.linux import tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sampan.keeper.logfile import LogFile
     from sampan.keeper.loop import Loop
 
@@ -38,6 +40,7 @@ class Streams:
         self._outputs: list[Output] = []
         self._waiting: list[tuple[str, Sink]] = []
         self._feed: Feed | None = None
+        self._when_closed: list[Callable[[], None]] = []
 
     def configure(self, terminal: bool, stdin: bool, once: bool, log: LogFile | None) -> None:
         """What the process's streams are; `once`: the end of the first client's input is the end of its input."""
@@ -94,6 +97,13 @@ class Streams:
             self._feed = Feed(self._loop, self._input.take_child(), os.dup(master))
             self._input.close()
             self._input = None
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """Call once when everything is closed, or now; sinks may still hold bytes that their readers have not taken."""
+        if self._ended:
+            call()
+        else:
+            self._when_closed.append(call)
 
     def start(self) -> None:
         """The process is about to run: begin to read."""
@@ -175,3 +185,6 @@ class Streams:
         if self._log is not None:
             self._log.close()
             self._log = None
+        waiting, self._when_closed = self._when_closed, []
+        for call in waiting:
+            call()

@@ -1,6 +1,7 @@
 """The epoll loop: who is called, in which order, and what a failing handler does to the others."""
 
 import os
+import time
 
 from sampan.keeper.loop import READ, Loop
 
@@ -85,4 +86,17 @@ def test_an_idle_job_waits_until_nothing_is_ready():
     os.write(writer, b"ab")
     loop.run()
     assert seen == [b"a", b"b", "idle"]
+    loop.close()
+
+
+def test_timed_jobs_run_in_their_time_and_not_when_they_are_called_off():
+    loop, seen = Loop(), []
+    loop.after(0.02, lambda: seen.append("later"))
+    loop.after(0.0, lambda: seen.append("at once"))
+    loop.after(0.01, lambda: seen.append("called off"))()
+    loop.after(0.03, loop.stop)
+    began = time.monotonic()
+    loop.run()
+    assert seen == ["at once", "later"]
+    assert time.monotonic() - began >= 0.03, "the loop slept and did not spin"
     loop.close()
