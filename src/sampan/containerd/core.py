@@ -54,6 +54,7 @@ class ContainerCore:
         # What the gRPC edge needs to open the same stores for other containerd namespaces.
         self.metadata, self.root, self.namespace = metadata, root, stores.namespace
         self.stores, self.kinds = stores, kinds
+        self.registries = transfer.settings
         self._registries = transfer
         self._lock_fd = lock_fd
 

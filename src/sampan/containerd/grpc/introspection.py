@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from google.protobuf import empty_pb2
 
+from sampan import errors
 from sampan.api.containerd.services.introspection.v1 import introspection_pb2 as api
 from sampan.containerd import filters
 from sampan.containerd.grpc import fields
@@ -24,6 +25,9 @@ PLUGINS: tuple[tuple[str, str], ...] = (
     ("io.containerd.event.v1", "exchange"),
     ("io.containerd.lease.v1", "manager"),
     ("io.containerd.runtime.v2", "task"),
+    ("io.containerd.sandbox.store.v1", "local"),
+    ("io.containerd.streaming.v1", "manager"),
+    ("io.containerd.transfer.v1", "local"),
     ("io.containerd.grpc.v1", "containers"),
     ("io.containerd.grpc.v1", "content"),
     ("io.containerd.grpc.v1", "diff"),
@@ -33,8 +37,11 @@ PLUGINS: tuple[tuple[str, str], ...] = (
     ("io.containerd.grpc.v1", "introspection"),
     ("io.containerd.grpc.v1", "leases"),
     ("io.containerd.grpc.v1", "namespaces"),
+    ("io.containerd.grpc.v1", "sandboxes"),
     ("io.containerd.grpc.v1", "snapshots"),
+    ("io.containerd.grpc.v1", "streaming"),
     ("io.containerd.grpc.v1", "tasks"),
+    ("io.containerd.grpc.v1", "transfer"),
     ("io.containerd.grpc.v1", "version"),
 )
 # Those that work for one platform say for which.
@@ -51,6 +58,13 @@ class IntrospectionService:
     async def plugins(self, call: Call, request: api.PluginsRequest) -> api.PluginsResponse:
         wanted = filters.parse(request.filters)
         return api.PluginsResponse(plugins=[one for one in self._plugins() if wanted.matches(_fields(one))])
+
+    async def plugin_info(self, call: Call, request: api.PluginInfoRequest) -> api.PluginInfoResponse:
+        """What one plugin says of itself; `options` for a runtime are not looked at: nothing here depends on them."""
+        for one in self._plugins():
+            if (one.type, one.id) == (request.type, request.id):
+                return api.PluginInfoResponse(plugin=one)
+        raise errors.NotFound(f"plugin {request.type}.{request.id} not found")
 
     async def server(self, call: Call, request: empty_pb2.Empty) -> api.ServerResponse:
         pidns = os.stat("/proc/self/ns/pid").st_ino

@@ -22,7 +22,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from google.protobuf import message_factory
+from google.protobuf import empty_pb2, message_factory
 from grpclib import GRPCError, Status
 from grpclib.config import Configuration
 from grpclib.const import Cardinality, Handler
@@ -36,6 +36,9 @@ log = logging.getLogger("sampan.containerd.grpc")
 
 # As many bytes may be on their way in one stream and in all of a connection: several messages of a blob's 1 MiB.
 _STREAM_WINDOW, _CONNECTION_WINDOW = 4 << 20, 16 << 20
+
+# containerd's, for what is received and what is sent; clients hold the latter themselves.
+MESSAGE_LIMIT = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Bound:
         name = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", method.name).lower()
         offered = getattr(self._service, name, None)
         if offered is None:
-            return _refuse(f"{method.containing_service.full_name}/{method.name}")
+            return _refuse(f"method {method.name} not implemented")
         if method.client_streaming:
             return _guarded(_both_streaming(offered))
         return _guarded(_server_streaming(offered) if method.server_streaming else _unary(offered))
@@ -134,17 +137,38 @@ def _both_streaming(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], 
     return handle
 
 
-def _refuse(name: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+def _refuse(text: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
     async def handle(stream: Stream[Any, Any]) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED, f"{name}: not implemented")
+        raise GRPCError(Status.UNIMPLEMENTED, text)
 
     return handle
+
+
+class Methods(dict[str, Handler]):
+    """Every RPC by its path. One that nobody knows is refused as grpc-go does, whose clients go on without it; grpclib
+    answers without a content type, which is no answer to them."""
+
+    def __init__(self, known: Mapping[str, Handler]) -> None:
+        super().__init__(known)
+        self._services = {path.split("/")[1] for path in known}
+
+    def get(self, path: str, default: Any = None) -> Any:
+        if path in self:
+            return self[path]
+        service, _, method = path.removeprefix("/").rpartition("/")
+        text = (
+            f"unknown method {method} for service {service}"
+            if service in self._services
+            else f"unknown service {service}"
+        )
+        return Handler(_refuse(text), Cardinality.UNARY_UNARY, empty_pb2.Empty, empty_pb2.Empty)
 
 
 def _guarded(
     handle: Callable[[Stream[Any, Any]], Awaitable[None]],
 ) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
     async def guarded(stream: Stream[Any, Any]) -> None:
+        _bound(stream)
         try:
             await handle(stream)
         except GRPCError:
@@ -156,6 +180,19 @@ def _guarded(
             raise status from error
 
     return guarded
+
+
+def _bound(stream: Stream[Any, Any]) -> None:
+    """Refuse a message that is announced larger than any may be, before a byte of it is kept."""
+    read = stream._stream.recv_data
+
+    async def recv_data(size: int) -> bytes:
+        if size > MESSAGE_LIMIT:
+            text = f"grpc: received message larger than max ({size} vs. {MESSAGE_LIMIT})"
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
+        return await read(size)
+
+    stream._stream.recv_data = recv_data  # type: ignore[method-assign]
 
 
 class Gathering:
@@ -238,6 +275,7 @@ async def listen(
         _http2_max_pings_without_data=0,
     )
     server = Server([Bound(service) for service in services], config=config)
+    server._mapping = Methods(server._mapping)
     # grpclib knows unix sockets by path alone; with the socket made here it never stands with another mode.
     loop = asyncio.get_running_loop()
     server._server = await loop.create_unix_server(lambda: _gathering(server._protocol_factory()), sock=listener)

@@ -16,10 +16,14 @@ from sampan.containerd.grpc.health import HealthService
 from sampan.containerd.grpc.images import ImagesService
 from sampan.containerd.grpc.introspection import IntrospectionService
 from sampan.containerd.grpc.leases import LeasesService
+from sampan.containerd.grpc.mounts import MountsService
 from sampan.containerd.grpc.namespaces import NamespacesService
+from sampan.containerd.grpc.sandboxes import SandboxControllerService, SandboxStoreService
 from sampan.containerd.grpc.server import GrpcServer, Service, listen
 from sampan.containerd.grpc.snapshots import SnapshotsService
+from sampan.containerd.grpc.streaming import StreamingService
 from sampan.containerd.grpc.tasks import TasksService
+from sampan.containerd.grpc.transfer import TransferService
 from sampan.containerd.grpc.version import VersionService
 from sampan.containerd.shims.connection import listen as listen_ttrpc
 from sampan.containerd.stores import StoreTable
@@ -36,7 +40,11 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
     from_shims = await listen_ttrpc(f"{address.removeprefix('unix://')}.ttrpc", {FORWARD: events.forward_from_shim})
     await tasks.recover()
 
+    streaming = StreamingService()
+    transfer = TransferService(table, streaming)
+
     async def close() -> None:
+        await transfer.close()
         await tasks.close()
         await from_shims.close()
         table.close()
@@ -54,5 +62,10 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
         DiffService(table),
         tasks,
         events,
+        streaming,
+        transfer,
+        SandboxStoreService(table),
+        SandboxControllerService(),
+        MountsService(),
     ]
     return await listen(services, address, closing=[close])

@@ -7,7 +7,7 @@ import hashlib
 from contextlib import asynccontextmanager
 
 import pytest
-from google.protobuf import message_factory
+from google.protobuf import empty_pb2, message_factory
 from grpclib import GRPCError, Status
 from grpclib.client import Channel, StreamStreamMethod, UnaryStreamMethod, UnaryUnaryMethod
 
@@ -15,10 +15,12 @@ from sampan.api.containerd.grpc.health.v1 import health_pb2
 from sampan.api.containerd.services.content.v1 import content_pb2 as content
 from sampan.api.containerd.services.events.v1 import events_pb2 as events
 from sampan.api.containerd.services.images.v1 import images_pb2 as images
+from sampan.api.containerd.services.introspection.v1 import introspection_pb2 as introspection
 from sampan.api.containerd.services.leases.v1 import leases_pb2 as leases
+from sampan.api.containerd.services.mounts.v1 import mounts_pb2 as mounts
 from sampan.api.containerd.services.namespaces.v1 import namespace_pb2 as namespaces
+from sampan.api.containerd.services.sandbox.v1 import sandbox_pb2 as sandbox
 from sampan.api.containerd.services.snapshots.v1 import snapshots_pb2 as snapshots
-from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as tasks
 from sampan.containerd.core import open_core
 from sampan.containerd.grpc.serving import serve_grpc
 
@@ -308,12 +310,100 @@ def test_a_call_needs_a_namespace_that_is_one(served, namespace, status):
 
 def test_what_is_not_offered_says_so_by_name(served):
     async def scenario(client):
-        request = tasks.CheckpointTaskRequest(container_id="c")
-        status, text = await client.refused(tasks, "Tasks", "Checkpoint", request)
-        assert status is Status.UNIMPLEMENTED
-        assert text == "containerd.services.tasks.v1.Tasks/Checkpoint: not implemented"
+        request = mounts.ActivateRequest(name="m")
+        refused = await client.refused(mounts, "Mounts", "Activate", request)
+        assert refused == (Status.UNIMPLEMENTED, "method Activate not implemented")
+
+    served(scenario)
+
+
+def test_what_nobody_knows_is_refused_with_a_status_that_clients_read(served):
+    """grpclib's own answer has no content type: grpc-go makes code Unknown of it and does not fall back."""
+
+    async def scenario(client):
+        for path, text in (
+            ("/containerd.services.nothing.v1.Nothing/Get", "unknown service containerd.services.nothing.v1.Nothing"),
+            ("/containerd.services.version.v1.Version/Nope",
+             "unknown method Nope for service containerd.services.version.v1.Version"),
+        ):  # fmt: skip
+            call = UnaryUnaryMethod(client._channel, path, empty_pb2.Empty, empty_pb2.Empty)
+            async with call.open() as stream:
+                await stream.send_message(empty_pb2.Empty(), end=True)
+                with pytest.raises(GRPCError) as raised:
+                    await stream.recv_message()
+            assert (raised.value.status, raised.value.message) == (Status.UNIMPLEMENTED, text)
+
+    served(scenario)
+
+
+def test_a_message_larger_than_containerd_takes_is_refused(served):
+    async def scenario(client):
+        with pytest.raises(GRPCError) as raised:
+            await client.write(write(content.WRITE, ref="r", data=bytes(17 << 20)))
+        assert raised.value.status is Status.RESOURCE_EXHAUSTED
+        (answer,) = await client.write(write(content.WRITE, ref="r", data=bytes(15 << 20)))
+        assert answer.offset == 15 << 20
+
+    served(scenario)
+
+
+def test_the_servers_health_can_be_asked_and_watched(served):
+    async def scenario(client):
         health = await client(health_pb2, "Health", "Check", health_pb2.HealthCheckRequest())
         assert health.status == health_pb2.HealthCheckResponse.SERVING
+        status, _ = await client.refused(health_pb2, "Health", "Check", health_pb2.HealthCheckRequest(service="x"))
+        assert status is Status.NOT_FOUND
+        async with client.open(health_pb2, "Health", "Watch") as stream:
+            await stream.send_message(health_pb2.HealthCheckRequest(), end=True)
+            assert (await stream.recv_message()).status == health_pb2.HealthCheckResponse.SERVING
+            await stream.cancel()
+
+    served(scenario)
+
+
+def test_sandboxes_are_noted_changed_by_field_and_run_by_nobody(served):
+    async def scenario(client):
+        async def store(name, request):
+            return await client(sandbox, "Store", name, request)
+
+        made = sandbox.StoreCreateRequest()
+        made.sandbox.sandbox_id, made.sandbox.runtime.name = "s1", "io.containerd.runc.v2"
+        made.sandbox.labels.update({"a": "1", "b": "2"})
+        made.sandbox.extensions["x"].type_url = "t"
+        await store("Create", made)
+        refused = await client.refused(sandbox, "Store", "Create", made)
+        assert refused == (Status.ALREADY_EXISTS, 'write error: sandbox bucket "s1" already exists: already exists')
+        change = sandbox.StoreUpdateRequest(fields=["labels.b", "labels.c"])
+        change.sandbox.sandbox_id = "s1"
+        change.sandbox.labels.update({"c": "3", "a": "9"})
+        changed = (await store("Update", change)).sandbox
+        assert dict(changed.labels) == {"a": "1", "c": "3"}
+        assert changed.extensions["x"].type_url == "t"
+        change.fields[:] = ["created_at"]
+        assert (await client.refused(sandbox, "Store", "Update", change))[0] is Status.INVALID_ARGUMENT
+        found = await store("List", sandbox.StoreListRequest(filters=["labels.c==3"]))
+        assert [one.sandbox_id for one in found.list] == ["s1"]
+        other = await client(sandbox, "Store", "List", sandbox.StoreListRequest(), "there")
+        assert list(other.list) == []
+        start = sandbox.ControllerStartRequest(sandbox_id="s1")
+        refused = await client.refused(sandbox, "Controller", "Start", start)
+        assert refused == (Status.INVALID_ARGUMENT, "invalid argument: sandbox controller name can not be empty")
+        start.sandboxer = "podsandbox"
+        assert (await client.refused(sandbox, "Controller", "Start", start))[0] is Status.NOT_FOUND
+        await store("Delete", sandbox.StoreDeleteRequest(sandbox_id="s1"))
+        refused = await client.refused(sandbox, "Store", "Get", sandbox.StoreGetRequest(sandbox_id="s1"))
+        assert refused == (Status.NOT_FOUND, 'bucket "s1" not found: not found')
+
+    served(scenario)
+
+
+def test_a_plugin_is_described_by_its_name(served):
+    async def scenario(client):
+        request = introspection.PluginInfoRequest(type="io.containerd.transfer.v1", id="local")
+        assert (await client(introspection, "Introspection", "PluginInfo", request)).plugin.id == "local"
+        request.id = "remote"
+        refused = await client.refused(introspection, "Introspection", "PluginInfo", request)
+        assert refused == (Status.NOT_FOUND, "plugin io.containerd.transfer.v1.remote not found: not found")
 
     served(scenario)
 
