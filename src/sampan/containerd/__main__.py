@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     os.umask(0o022)
     try:
-        asyncio.run(_serve(options.address, options.root, options.state))
+        asyncio.run(_serve(options))
     except Error as error:
         print(f"sampan-containerd: {error}", file=sys.stderr)
         return 1
@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--root", default="/var/lib/sampan", help="directory of what lasts")
     parser.add_argument("--state", default="/run/sampan", help="directory of what lasts until the next boot")
     parser.add_argument("-l", "--log-level", default="info", choices=list(_LEVELS))
+    parser.add_argument("--hosts-dir", action="append", metavar="DIR", help="directory of REGISTRY/hosts.toml")
+    parser.add_argument("--insecure-registry", action="append", default=[], metavar="HOST", help="registry to trust")
+    parser.add_argument("--registry-auth-file", default="", metavar="FILE", help="config.json with credentials")
     parser.add_argument("-v", "--version", action="version", version=f"sampan-containerd {VERSION}")
     return parser
 
@@ -94,12 +97,19 @@ def _log_to_stderr(level: int) -> None:
     logging.getLogger("grpclib").setLevel(logging.CRITICAL if level > logging.DEBUG else logging.DEBUG)
 
 
-async def _serve(address: str, root: str, state: str) -> None:
+async def _serve(options: argparse.Namespace) -> None:
     # Imported here so that --version answers at once.
     from sampan.containerd.core import open_core
     from sampan.containerd.grpc.serving import serve_grpc
+    from sampan.containerd.remotes.hosts import HOSTS_DIRECTORIES, RegistrySettings
     from sampan.containerd.tasks import KeeperTasks
 
+    address, state = options.address, options.state
+    registries = RegistrySettings(
+        insecure=tuple(options.insecure_registry),
+        hosts_directories=tuple(options.hosts_dir or HOSTS_DIRECTORIES),
+        credentials_file=options.registry_auth_file,
+    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,7 +118,7 @@ async def _serve(address: str, root: str, state: str) -> None:
     tasks = KeeperTasks(state)
     await tasks.open()
     try:
-        core = await open_core(root, tasks=tasks)
+        core = await open_core(options.root, tasks=tasks, registries=registries)
         try:
             server = await serve_grpc(core, address, state=state)
             try:

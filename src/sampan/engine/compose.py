@@ -208,11 +208,13 @@ async def _open_core(settings: Settings, opened: AsyncExitStack) -> tuple[Contai
 
 
 def _registry_settings(settings: Settings) -> RegistrySettings:
-    from sampan.containerd.remotes.hosts import RegistrySettings
+    from sampan.containerd.remotes.hosts import HOSTS_DIRECTORIES, RegistrySettings
 
     return RegistrySettings(
         insecure=settings.insecure_registries,
         mirrors=settings.registry_mirrors,
+        hosts_directories=settings.registry_hosts_dirs or HOSTS_DIRECTORIES,
+        max_attempts=settings.max_download_attempts,
         max_concurrent_downloads=settings.max_concurrent_downloads,
         max_concurrent_uploads=settings.max_concurrent_uploads,
     )

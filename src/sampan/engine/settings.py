@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from sampan import VERSION
 from sampan.errors import InvalidArgument
@@ -47,8 +48,10 @@ class Settings:
     dns_search: tuple[str, ...] = ()
     insecure_registries: tuple[str, ...] = ()
     registry_mirrors: tuple[str, ...] = ()
+    registry_hosts_dirs: tuple[str, ...] = ()
     max_concurrent_downloads: int = 3
     max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
     runtimes: Mapping[str, str] = field(default_factory=dict)
     default_runtime: str = "sampan"
     cgroup_parent: str = ""
@@ -99,6 +102,8 @@ _OPTIONS = (
     _Option("registry_mirrors", "registry-mirrors", ("--registry-mirror",), "list", "mirror of Docker Hub"),
     _Option("max_concurrent_downloads", "max-concurrent-downloads", ("--max-concurrent-downloads",), "int", "layers"),
     _Option("max_concurrent_uploads", "max-concurrent-uploads", ("--max-concurrent-uploads",), "int", "layers"),
+    _Option("max_download_attempts", "max-download-attempts", ("--max-download-attempts",), "int", "of each request"),
+    _Option("registry_hosts_dirs", "registry-hosts-dirs", ("--registry-hosts-dir",), "list", "of hosts.toml, certs"),
     _Option("runtimes", "runtimes", ("--add-runtime",), "runtimes", "register an OCI runtime: name=path"),
     _Option("default_runtime", "default-runtime", ("--default-runtime",), "text", "OCI runtime for containers"),
     _Option("cgroup_parent", "cgroup-parent", ("--cgroup-parent",), "text", "parent cgroup of containers"),
@@ -196,10 +201,28 @@ def _complete(values: dict[str, Any]) -> Settings:
     values.setdefault("hosts", (f"unix://{state}/docker.sock",))
     if values.get("log_level", "info") not in LEVELS:
         raise InvalidArgument(f"invalid logging level: {values['log_level']}")
+    for mirror in values.get("registry_mirrors", ()):
+        _check_mirror(mirror)
+    if values.get("max_download_attempts", 1) < 1:
+        raise InvalidArgument(f"invalid max download attempts: {values['max_download_attempts']}")
     runtime = values.get("default_runtime", "sampan")
     if runtime != "sampan" and runtime not in values.get("runtimes", {}) and runtime not in FOUND_BY_NAME:
         raise InvalidArgument(f"specified default runtime '{runtime}' does not exist")
     return Settings(**values)
+
+
+def _check_mirror(url: str) -> None:
+    """dockerd's rule: a base URL and nothing else. InvalidArgument."""
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidArgument(f'invalid mirror: "{url}" is not a valid URI: {error}') from error
+    if parts.scheme not in ("http", "https"):
+        raise InvalidArgument(f'invalid mirror: unsupported scheme "{parts.scheme}" in "{url}"')
+    if not parts.netloc or parts.query or parts.fragment:
+        raise InvalidArgument(f'invalid mirror: query or fragment at end of the URI "{url}"')
+    if parts.username is not None or parts.password is not None:
+        raise InvalidArgument(f'invalid mirror: username/password not allowed in URI "{url}"')
 
 
 # Runtimes that need no --add-runtime: their binary is looked up on PATH when a container asks for them.

@@ -94,6 +94,23 @@ def test_what_makes_no_sense_is_refused_by_name(file: dict[str, object], text: s
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["ftp://m.test", "m.test", "https://m.test/?q=1", "https://m.test/#f", "https://u:p@m.test", "https://"]
+)
+def test_a_mirror_is_a_base_url_and_nothing_else(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="invalid mirror: "):
+        combine({}, {"registry-mirrors": [url]})
+
+
+def test_registries_are_configured_by_directories_as_well() -> None:
+    chosen, _ = from_arguments(
+        ["--registry-hosts-dir", "/a", "--registry-hosts-dir", "/b", "--max-download-attempts", "2"]
+    )
+    assert (chosen.registry_hosts_dirs, chosen.max_download_attempts) == (("/a", "/b"), 2)
+    with pytest.raises(InvalidArgument, match="invalid max download attempts: 0"):
+        combine({}, {"max-download-attempts": 0})
+
+
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "daemon.json"
