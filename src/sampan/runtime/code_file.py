@@ -2,12 +2,13 @@
 
 To find, open and read fifty modules one by one takes 8 ms, to take them out of one file 3. The file stands beside the
 interpreter that stays mounted (`standing`) and belongs to root. It holds, marshalled: the code of this module, whose
-`load` is all that a start needs of it, then `load`'s arguments. It is stale when one of its witnesses, the modules'
-own files and the directory in which packages are installed, is no longer what it was.
+`load` is all that a start needs of it, then `load`'s arguments. It is stale when one of its witnesses is no longer
+what it was: the directory in which packages are installed, and the modules' own files when they are elsewhere.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -48,6 +49,9 @@ def load(witnesses: list[Witness], parts: list[Part], home: str) -> None:
     # In the order in which they were complete, so that each finds complete what it imports.
     for name, _, _, code in parts:
         exec(code, modules[name].__dict__)  # noqa: S102  the very code that the import system would execute
+    # The collector was off for the making of so many objects that stay; it need never look at them.
+    gc.freeze()
+    gc.enable()
 
 
 def write(path: str, packages: str) -> None:
@@ -59,9 +63,12 @@ def write(path: str, packages: str) -> None:
     with open(__file__, "rb") as file:
         own = compile(file.read(), __file__, "exec", dont_inherit=True)
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    witnesses = [packages]
+    if home != packages:
+        witnesses += [__file__, *(path for _, path, _, _ in parts)]  # an editable install, where a file changes alone
     from marshal import dumps
 
-    data = dumps((own, [_witness(name) for name in (packages, *(path for _, path, _, _ in parts))], parts, home))
+    data = dumps((own, [_witness(name) for name in witnesses], parts, home))
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "xb") as file:
@@ -78,19 +85,50 @@ def _witness(path: str) -> Witness:
     return path, found.st_mtime_ns, found.st_size
 
 
+def _bare_code(path: str) -> CodeType:
+    """A source file's code without what only readers and type checkers want: two thirds of the size."""
+    import ast
+
+    class Bare(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+            node.returns = None
+            return self.generic_visit(node)
+
+        def visit_arg(self, node: ast.arg) -> ast.AST:
+            node.annotation = None
+            return node
+
+        def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+            return ast.Assign([node.target], node.value) if node.value else ast.Pass()
+
+        def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
+            return ast.Pass() if node.module == "__future__" else node
+
+        def visit_If(self, node: ast.If) -> ast.AST:
+            typing = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+            return ast.Pass() if typing else self.generic_visit(node)
+
+    with open(path, "rb") as file:
+        tree = ast.fix_missing_locations(Bare().visit(ast.parse(file.read(), path)))
+    return _without_lines(compile(tree, path, "exec", dont_inherit=True, optimize=2))
+
+
+def _without_lines(code: CodeType) -> CodeType:
+    parts = tuple(_without_lines(part) if isinstance(part, type(code)) else part for part in code.co_consts)
+    return code.replace(co_linetable=b"", co_consts=parts)
+
+
 def _recorded() -> list[Part]:
     """Import `ROOTS` as if nothing of ours had been, and note each module that comes from a source file."""
     from importlib import import_module
     from importlib.machinery import PathFinder, SourceFileLoader
 
-    done: list[Part] = []
+    done: list[tuple[str, str, bool]] = []
 
     class Recorder(SourceFileLoader):
         def exec_module(self, module: ModuleType) -> None:
             super().exec_module(module)
-            code = self.get_code(self.name)
-            assert code is not None
-            done.append((self.name, self.path, hasattr(module, "__path__"), code))
+            done.append((self.name, self.path, hasattr(module, "__path__")))
 
     class Finder:
         @staticmethod
@@ -109,4 +147,4 @@ def _recorded() -> list[Part]:
             import_module(f"sampan.runtime.{name}")
     finally:
         sys.meta_path.remove(Finder)  # type: ignore[arg-type]
-    return done
+    return [(*one, _bare_code(one[1])) for one in done if one[0] != "__future__"]
