@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     Kind = Any
     Table = Mapping[int, tuple[str, Kind]]
 
-INT, BOOL, STRING, BYTES, MAP, DOUBLE = "int", "bool", "string", "bytes", "map", "double"
+INT, BOOL, STRING, BYTES, MAP = "int", "bool", "string", "bytes", "map"
 """INT is every varint that is not zigzag: int32, int64, uint32, uint64 and enumerations; as encoded, a negative number
 has ten bytes. `decode` gives int64's sign to it, so a uint64 above 2**63 comes out negative: ask for UINT there."""
 UINT = "uint"
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 _ENTRY: Table = {1: ("key", STRING), 2: ("value", STRING)}
-_DEFAULTS = {INT: 0, UINT: 0, BOOL: False, STRING: "", BYTES: b"", DOUBLE: 0.0}
-_WIRE = {INT: VARINT, UINT: VARINT, BOOL: VARINT, DOUBLE: FIXED64}
+_DEFAULTS = {INT: 0, UINT: 0, BOOL: False, STRING: "", BYTES: b""}
+_NUMBERS = (INT, UINT, BOOL)
 _MASK = (1 << 64) - 1
 
 
@@ -128,14 +128,11 @@ def _put(parts: list[bytes], number: int, kind: Kind, value: Any) -> None:
 
 
 def _put_one(parts: list[bytes], number: int, kind: Kind, value: Any) -> None:
-    wire = _WIRE.get(kind, LENGTH) if isinstance(kind, str) else LENGTH
-    parts.append(varint(number << 3 | wire))
-    if wire == VARINT:
+    if isinstance(kind, str) and kind in _NUMBERS:
+        parts.append(varint(number << 3 | VARINT))
         parts.append(varint(int(value)))
         return
-    if wire == FIXED64:
-        parts.append(_double().pack(value))
-        return
+    parts.append(varint(number << 3 | LENGTH))
     if isinstance(kind, str):
         data = value.encode("utf-8", "surrogateescape") if kind == STRING else bytes(value)
     else:
@@ -153,16 +150,12 @@ def _default(kind: Kind) -> Any:
 
 
 def _value(kind: Kind, wire: int, raw: Any) -> Any:
-    if kind in (INT, UINT, BOOL):
+    if isinstance(kind, str) and kind in _NUMBERS:
         if wire != VARINT:
             raise ProtobufError(f"wire type {wire} for a number")
         if kind == BOOL:
             return bool(raw)
         return raw - (1 << 64) if kind == INT and raw >> 63 else raw
-    if kind == DOUBLE:
-        if wire != FIXED64:
-            raise ProtobufError(f"wire type {wire} for a double")
-        return _double().unpack(raw)[0]
     data = _bytes(wire, raw)
     if kind == BYTES:
         return data
@@ -173,7 +166,7 @@ def _value(kind: Kind, wire: int, raw: Any) -> Any:
 
 def _repeat(found: list[Any], kind: Kind, wire: int, raw: Any) -> None:
     """One more of a repeated field; numbers may also come packed."""
-    if kind in (INT, UINT, BOOL) and wire == LENGTH:
+    if isinstance(kind, str) and kind in _NUMBERS and wire == LENGTH:
         at = 0
         while at < len(raw):
             one, at = read_varint(raw, at)
@@ -187,9 +180,3 @@ def _bytes(wire: int, raw: Any) -> bytes:
         raise ProtobufError(f"wire type {wire} for a field with a length")
     data: bytes = raw
     return data
-
-
-def _double() -> Any:
-    import struct
-
-    return struct.Struct("<d")

@@ -9,6 +9,7 @@ from typing import Any
 from google.protobuf import empty_pb2
 
 from sampan import errors
+from sampan.api.containerd import cgroup_metrics
 from sampan.api.containerd.events import task_pb2 as told
 from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as api
 from sampan.api.containerd.types import metrics_pb2
@@ -16,7 +17,7 @@ from sampan.api.containerd.types.runc.options import oci_pb2
 from sampan.api.containerd.types.task import task_pb2
 from sampan.containerd import filters, runtimes
 from sampan.containerd.containers import Container, Payload
-from sampan.containerd.grpc import fields, metrics
+from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
 from sampan.containerd.metadata import now
@@ -25,8 +26,10 @@ from sampan.containerd.runners import Runner
 from sampan.containerd.runtimes import KeeperRuntime, ShimRuntime
 from sampan.containerd.services import Mount, TaskExit
 from sampan.containerd.shims.binary import Home
-from sampan.containerd.shims.tasks import ShimTask, ShimTasks
+from sampan.containerd.shims.task import ShimTask
+from sampan.containerd.shims.tasks import ShimTasks
 from sampan.containerd.stores import StoreTable
+from sampan.wire import protobuf
 
 _STATUS = {
     "created": task_pb2.CREATED,
@@ -229,7 +232,9 @@ class TasksService:
             found = await self._of_task(task).stats(task)
         except (errors.NotFound, errors.Conflict, errors.Unavailable):
             return None  # it has ended meanwhile, or its shim hangs: the others' figures are still asked for
-        return fields.any_message(found) if isinstance(found, Payload) else fields.packed(metrics.message(found))
+        if not isinstance(found, Payload):
+            found = Payload(cgroup_metrics.TYPE, protobuf.encode(cgroup_metrics.METRICS, cgroup_metrics.metrics(found)))
+        return fields.any_message(found)
 
     async def wait(self, call: Call, request: api.WaitRequest) -> api.WaitResponse:
         process = self._of(call, request).process(request.exec_id)
