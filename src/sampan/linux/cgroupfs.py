@@ -80,7 +80,7 @@ def hierarchies(mounts: Iterable[Mount]) -> list[Hierarchy]:
 
 def _v2_controllers(mount_point: str) -> tuple[str, ...]:
     try:
-        with open(f"{mount_point}/cgroup.controllers", encoding="ascii") as file:
+        with open(f"{mount_point}/cgroup.controllers", encoding="utf-8") as file:
             return tuple(file.read().split())
     except OSError:
         return ()  # the mount is hidden under another one: nothing can be controlled through it

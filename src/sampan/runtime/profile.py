@@ -1,8 +1,9 @@
 """The compiled seccomp program of a spec: from memory, from a file under the state root, or from the compiler.
 
 A keeper compiles a profile once in its life. A one-shot `sampan-runc` finds what an earlier one left in
-`<root>/.seccomp/<digest>.bpf`: reading that costs 0.1 ms, compiling 10. The digest covers the profile document, the
-machine and the compiler's version, so a file is never stale. The directory is 0700 and ours, or it is not used.
+`<root>/.seccomp/<hash>.bpf`: reading that costs 0.1 ms, compiling 10. The file holds the whole key, which is compared:
+the profile document, the machine and the compiler's version. So it is never stale, and the hash may be a cheap one.
+The directory is 0700 and ours, or it is not used.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from sampan.oci.spec import Seccomp
 
-_FORMAT = "3"
+_FORMAT = "4"
 """Goes up when `seccomp.compile_profile` gives another program for the same profile."""
 _memory: dict[str, tuple[bytes, int]] = {}
 _MAX_HELD = 64
@@ -27,26 +28,26 @@ def program_of(profile: Seccomp | None, root: str) -> tuple[bytes | None, int]:
     """(filter program or None, flags for seccomp(2)) of "linux.seccomp". Errors: InvalidArgument."""
     if not profile or not profile.get("defaultAction"):
         return None, 0
-    digest = _digest(document.text_of(profile))
-    held = _memory.get(digest)
+    key = f"{_FORMAT} {abi.MACHINE} {document.text_of(profile)}"
+    held = _memory.get(key)
     if held is None:
-        held = _read(root, digest)
+        held = _read(root, key)
         if held is None:
             # Only now: the compiler and its tables of names cost 3 ms to import.
             from sampan.runtime import seccomp
 
             held = seccomp.compile_profile(profile), seccomp.load_flags(profile)
-            _write(root, digest, held)
+            _write(root, key, held)
         if len(_memory) >= _MAX_HELD:
             _memory.clear()
-        _memory[digest] = held
+        _memory[key] = held
     return held
 
 
-def _digest(text: str) -> str:
-    from _blake2 import blake2b  # the C module alone: hashlib would load OpenSSL for this one call
+def _name(key: str) -> str:
+    from _imp import source_hash  # SipHash, which the interpreter itself has: a module of hashes is a file to load
 
-    return blake2b(f"{_FORMAT}\0{abi.MACHINE}\0{text}".encode(), digest_size=20).hexdigest()
+    return f"{source_hash(0, key.encode()).hex()}.bpf"
 
 
 def _directory(root: str) -> int:
@@ -64,42 +65,45 @@ def _directory(root: str) -> int:
     return fd
 
 
-def _read(root: str, digest: str) -> tuple[bytes, int] | None:
+def _read(root: str, key: str) -> tuple[bytes, int] | None:
     try:
         directory = _directory(root)
     except OSError:
         return None
     try:
-        fd = os.open(f"{digest}.bpf", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        fd = os.open(_name(key), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return None
     finally:
         os.close(directory)
     try:
-        content = os.read(fd, 8 + 8 * 4096)
+        content = os.read(fd, os.fstat(fd).st_size)
     finally:
         os.close(fd)
-    # The flags, then whole instructions; a file cut short by a full disk is as good as none.
-    if len(content) < 16 or len(content) % 8 or int.from_bytes(content[4:8], "little") != len(content):
+    # The flags, the length of the program, the program in whole instructions, the key to the end; a file cut short by a
+    # full disk is as good as none.
+    end = 8 + int.from_bytes(content[4:8], "little")
+    if end < 16 or end % 8 or content[end:] != key.encode():
         return None
-    return content[8:], int.from_bytes(content[:4], "little")
+    return content[8:end], int.from_bytes(content[:4], "little")
 
 
-def _write(root: str, digest: str, held: tuple[bytes, int]) -> None:
+def _write(root: str, key: str, held: tuple[bytes, int]) -> None:
     program, flags = held
-    name = f".{digest}.{os.getpid()}"
+    name = _name(key)
+    temporary = f".{name}.{os.getpid()}"
     try:
         directory = _directory(root)
     except OSError:
         return  # a cache that cannot be kept costs time, nothing else
     try:
         out = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(name, out, 0o600, dir_fd=directory)
+        fd = os.open(temporary, out, 0o600, dir_fd=directory)
         try:
-            os.write(fd, flags.to_bytes(4, "little") + (len(program) + 8).to_bytes(4, "little") + program)
+            os.write(fd, flags.to_bytes(4, "little") + len(program).to_bytes(4, "little") + program + key.encode())
         finally:
             os.close(fd)
-        os.rename(name, f"{digest}.bpf", src_dir_fd=directory, dst_dir_fd=directory)
+        os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except OSError:
         pass
     finally:

@@ -47,8 +47,24 @@ def test_a_damaged_or_foreign_cache_is_not_believed(tmp_path: Path) -> None:
         kept.write_bytes(damage)
         fresh()
         assert profile.program_of(DENY, str(tmp_path)) == made
-    kept.write_bytes((0).to_bytes(4, "little") + (16).to_bytes(4, "little") + b"\6\0\0\0\0\0\xff\x7f")
+    key = kept.read_bytes()[8 + len(made[0] or b"") :]
+    kept.write_bytes((0).to_bytes(4, "little") + (8).to_bytes(4, "little") + b"\6\0\0\0\0\0\xff\x7f" + key)
+    fresh()
+    assert profile.program_of(DENY, str(tmp_path)) != made, "the directory is ours, and what is in it is believed"
     folder.chmod(0o770)
+    fresh()
+    assert profile.program_of(DENY, str(tmp_path)) == made
+
+
+def test_a_file_under_the_right_name_for_another_profile_is_not_taken(tmp_path: Path) -> None:
+    """What would happen if two profiles had the same hash."""
+    fresh()
+    made = profile.program_of(DENY, str(tmp_path))
+    (one,) = (tmp_path / ".seccomp").iterdir()
+    other: Any = DENY | {"defaultAction": "SCMP_ACT_LOG"}
+    profile.program_of(other, str(tmp_path))
+    (second,) = (path for path in (tmp_path / ".seccomp").iterdir() if path != one)
+    second.replace(one)
     fresh()
     assert profile.program_of(DENY, str(tmp_path)) == made
 
