@@ -33,6 +33,7 @@ class FakeRegistry:
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.hook: Callable[[web.Request], Any] | None = None
         self.uploads: dict[str, bytearray] = {}
+        self.has_referrers = False
         self.host = ""
 
     @asynccontextmanager
@@ -84,11 +85,15 @@ class FakeRegistry:
         if "/blobs/uploads/" in path:
             return await self.upload(request)
         name, kind, wanted = path.removeprefix("/v2/").rsplit("/", 2)
+        if kind == "referrers":
+            return self.referrers(name, wanted)
         if kind == "manifests" and request.method == "PUT":
             body = await request.read()
             digest = sha(body)
             self.manifests[f"{name}@{digest}"] = self.manifests[f"{name}:{wanted}"] = (request.content_type, body)
-            return web.Response(status=201, headers={"Docker-Content-Digest": digest})
+            subject = json.loads(body).get("subject")
+            known = {"OCI-Subject": subject["digest"]} if subject and self.has_referrers else {}
+            return web.Response(status=201, headers={"Docker-Content-Digest": digest, **known})
         if kind == "manifests":
             found = self.manifests.get(f"{name}@{wanted}" if ":" in wanted else f"{name}:{wanted}")
             if found is None:
@@ -104,6 +109,18 @@ class FakeRegistry:
             return web.Response(status=206, body=data[start:], headers=headers)
         return web.Response(body=data)
 
+    def referrers(self, name: str, digest: str) -> web.Response:
+        if not self.has_referrers:
+            return error(404, "UNSUPPORTED", "unsupported")
+        found = []
+        for key, (kind, body) in self.manifests.items():
+            document = json.loads(body)
+            if key.startswith(f"{name}@") and (document.get("subject") or {}).get("digest") == digest:
+                found.append({"mediaType": kind, "digest": sha(body), "size": len(body),
+                              "artifactType": document.get("artifactType", "")})  # fmt: skip
+        kind = "application/vnd.oci.image.index.v1+json"
+        return web.json_response({"schemaVersion": 2, "mediaType": kind, "manifests": found}, content_type=kind)
+
     async def upload(self, request: web.Request) -> web.StreamResponse:
         if request.method == "POST":
             mounted = request.query.get("mount", "")
@@ -112,7 +129,13 @@ class FakeRegistry:
             number = str(len(self.uploads))
             self.uploads[number] = bytearray()
             return web.Response(status=202, headers={"Location": f"{request.path}{number}?state=x"})
-        data = self.uploads[request.path.rsplit("/", 1)[1]]
+        number = request.path.rsplit("/", 1)[1]
+        if number not in self.uploads:
+            return error(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry")
+        data = self.uploads[number]
+        if request.method == "GET":
+            headers = {"Location": request.path + "?state=z", "Range": f"0-{max(len(data) - 1, 0)}"}
+            return web.Response(status=204, headers=headers)
         data += await request.read()
         if request.method == "PATCH":
             return web.Response(status=202, headers={"Location": request.path + "?state=y"})

@@ -87,12 +87,10 @@ def endpoints(settings: RegistrySettings, domain: str) -> list[Ways]:
     entries = _entries(directory) if directory else None
     if entries is None:
         return [*found, _own(settings, domain, _docker_trust(settings, domain))]
-    for entry in entries:
-        found.append(_configured(settings, domain, entry))
-    return found
+    return [*found, *(_configured(settings, domain, entry, entry is entries[-1]) for entry in entries)]
 
 
-def _configured(settings: RegistrySettings, domain: str, entry: HostEntry) -> Ways:
+def _configured(settings: RegistrySettings, domain: str, entry: HostEntry, is_server: bool) -> Ways:
     if not entry.base:
         # The file's top says how to speak to the registry, not where it is.
         return _own(settings, domain, entry.trust, entry)
@@ -104,15 +102,16 @@ def _configured(settings: RegistrySettings, domain: str, entry: HostEntry) -> Wa
             verify = entry.trust.verify and not is_insecure(settings, host)
             beside = _docker_trust(settings, host)
             checked = Trust(verify, beside.authorities, beside.clients)
-    own = host == (DOCKER_HUB if domain == DEFAULT_DOMAIN else domain)
+    knows = host == (DOCKER_HUB if domain == DEFAULT_DOMAIN else domain)
     return (
         Endpoint(
             entry.base,
             host,
             checked,
             entry.path,
-            not own,
-            "" if own else domain,
+            # The server is where the administrator says that the registry is, whatever its name.
+            not (is_server or knows),
+            "" if knows else domain,
             entry.capabilities,
             entry.headers,
             entry.dial_timeout or DIAL_TIMEOUT,

@@ -94,9 +94,12 @@ class TestDirectories:
 
     def test_a_mirror_is_told_for_whom_and_the_registry_is_not(self, settings, tmp_path):
         self.put(tmp_path, "first/r.test", 'server = "https://r.test"\n[host."https://mirror.test"]\n')
+        self.put(tmp_path, "first/q.test", 'server = "https://elsewhere.test"\n')
         mirror, own = flat(settings, "r.test")
         assert (mirror.mirror, mirror.namespace) == (True, "r.test")
         assert (own.mirror, own.namespace) == (False, "")
+        [elsewhere] = flat(settings, "q.test")
+        assert (elsewhere.mirror, elsewhere.namespace) == (False, "q.test")
 
     def test_plain_http_and_no_verification_are_what_the_administrator_wrote(self, settings, tmp_path):
         text = '[host."http://a.test"]\n[host."https://b.test"]\nskip_verify = true\n[host."https://c.test"]\n'
