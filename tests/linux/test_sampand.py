@@ -185,6 +185,11 @@ def test_without_nf_tables_it_serves_and_says_what_is_missing(tmp_path: Path) ->
         assert daemon.ask("/containers/create?name=plain", "POST", wish)[0] == 201
         assert daemon.ask("/containers/plain/start", "POST")[0] == 204
         assert json.loads(daemon.ask("/containers/plain/wait", "POST")[1])["StatusCode"] == 0
+        assert daemon.ask("/networks/create", "POST", {"Name": "harbour"})[0] == 201
+        calling = {"Image": "sampan/host", "Cmd": ["getent", "hosts", "boat"], "HostConfig": {"NetworkMode": "harbour"}}
+        assert daemon.ask("/containers/create?name=boat", "POST", calling)[0] == 201
+        assert daemon.ask("/containers/boat/start", "POST")[0] == 204
+        assert json.loads(daemon.ask("/containers/boat/wait", "POST")[1])["StatusCode"] == 0
         published = wish | {"HostConfig": {"PortBindings": {"80/tcp": [{"HostPort": "8080"}]}}}
         assert daemon.ask("/containers/create?name=published", "POST", published)[0] == 201
         status, body = daemon.ask("/containers/published/start", "POST")

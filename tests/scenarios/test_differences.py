@@ -108,17 +108,6 @@ def test_keys_of_a_request_in_another_case(docker: Docker, engine: Engine, sampa
     assert status == (400 if sampan else 201), body
 
 
-def test_names_on_a_user_defined_network(docker: Docker, sampan: bool) -> None:
-    docker.ok("network", "create", "harbour")
-    try:
-        docker.ok("run", "-d", "--name", "quay", "--network", "harbour", "busybox", "sleep", "100")
-        found = docker("run", "--rm", "--network", "harbour", "busybox", "nslookup", "-type=a", "quay")
-        assert (found.status != 0) is sampan
-    finally:
-        docker("rm", "-f", "quay")
-        docker.ok("network", "rm", "harbour")
-
-
 def test_links_are_names_with_docker_alone(docker: Docker, sampan: bool) -> None:
     docker.ok("run", "-d", "--name", "quay", "busybox", "sleep", "100")
     hosts = docker.ok("run", "--rm", "--link", "quay:pier", "busybox", "cat", "/etc/hosts")

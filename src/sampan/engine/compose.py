@@ -223,6 +223,7 @@ def _registry_settings(settings: Settings) -> RegistrySettings:
 def _open_networks(settings: Settings, connection: sqlite3.Connection, events: EventLog) -> Networks:
     from sampan.engine.networks.networks import Networks
     from sampan.engine.networks.records import DEFAULT_POOLS, Options
+    from sampan.engine.networks.resolver import Resolvers
 
     networks = Networks(
         connection,
@@ -238,6 +239,7 @@ def _open_networks(settings: Settings, connection: sqlite3.Connection, events: E
             iptables=settings.iptables,
         ),
         events,
+        Resolvers(),
     )
     networks.open()
     return networks

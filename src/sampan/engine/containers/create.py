@@ -55,7 +55,7 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
             made.callback(shutil.rmtree, directory, ignore_errors=True)
             if any(mount.copy_up for mount in record.mounts):
                 await asyncio.to_thread(copyup.copy_up, room, record, layers)
-            room.networks.configure(networking(record, request))
+            room.networks.configure(networking(record, request, room.settings.dns))
             made.callback(room.networks.forget, container_id)
             room.store.insert(record)
             made.pop_all()
@@ -153,7 +153,7 @@ def _same(target: str, destination: str) -> bool:
     return os.path.normpath(target) == destination
 
 
-def networking(record: Container, request: CreateRequest) -> ContainerNetworking:
+def networking(record: Container, request: CreateRequest, daemon_dns: Sequence[str] = ()) -> ContainerNetworking:
     """What the networks room is to remember."""
     endpoints = {
         name: settings for name, settings in request.networking_config.endpoints_config.items() if settings is not None
@@ -171,6 +171,7 @@ def networking(record: Container, request: CreateRequest) -> ContainerNetworking
         exposed_ports=list(record.config.exposed_ports),
         publish_all_ports=record.host_config.publish_all_ports,
         mac_address=record.config.mac_address,
+        dns=record.host_config.dns or daemon_dns,
     )
 
 

@@ -21,25 +21,48 @@ def write(
     daemon_search: Sequence[str] = (),
 ) -> Mapping[str, str]:
     """Write them for this start; host path by container path. OSError, InvalidArgument (host-gateway without one)."""
-    contents = {
-        "hostname": hostname + "\n",
-        "hosts": _hosts(plan, host_config),
-        "resolv.conf": etc.resolv_text(
-            _read("/etc/resolv.conf"),
-            host_config.dns or daemon_dns,
-            host_config.dns_search or daemon_search,
-            host_config.dns_options,
-            host_network=plan.kind == "host",
-        ),
-    }
+    contents = {"hostname": hostname + "\n", **_of_networks(plan, host_config, daemon_dns, daemon_search)}
     for name, content in contents.items():
-        # Written in place, never renamed: a restarted container has this very inode mounted.
-        fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, content.encode())
-        finally:
-            os.close(fd)
+        _write(f"{directory}/{name}", content)
     return {path: f"{directory}/{name}" for path, name in PATHS.items()}
+
+
+def follow(
+    directory: str,
+    before: Plan,
+    after: Plan,
+    host_config: HostConfig,
+    daemon_dns: Sequence[str] = (),
+    daemon_search: Sequence[str] = (),
+) -> None:
+    """The networks of a running container have changed: hosts and resolv.conf too, unless it wrote its own. OSError."""
+    old = _of_networks(before, host_config, daemon_dns, daemon_search)
+    for name, content in _of_networks(after, host_config, daemon_dns, daemon_search).items():
+        if content != old[name] and _read(f"{directory}/{name}") == old[name]:
+            _write(f"{directory}/{name}", content)
+
+
+def _of_networks(
+    plan: Plan, host_config: HostConfig, daemon_dns: Sequence[str], daemon_search: Sequence[str]
+) -> dict[str, str]:
+    resolv = etc.resolv_text(
+        _read("/etc/resolv.conf"),
+        host_config.dns or daemon_dns,
+        host_config.dns_search or daemon_search,
+        host_config.dns_options,
+        host_network=plan.kind == "host",
+        embedded=plan.user_defined,
+    )
+    return {"hosts": _hosts(plan, host_config), "resolv.conf": resolv}
+
+
+def _write(path: str, content: str) -> None:
+    # Written in place, never renamed: a container that runs, or is restarted, has this very inode mounted.
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, content.encode())
+    finally:
+        os.close(fd)
 
 
 def _hosts(plan: Plan, host_config: HostConfig) -> str:

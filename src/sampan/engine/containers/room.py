@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sampan.api.docker.networks import EndpointSettings, NetworkSettings
 from sampan.containerd.services import Core
-from sampan.engine.containers import host
+from sampan.engine.containers import files, host
 from sampan.engine.containers.execs import ExecTable
 from sampan.engine.containers.live import LiveTable
 from sampan.engine.containers.model import Container
@@ -37,6 +37,8 @@ class Networks(Protocol):
     def release(self, container_id: str) -> None: ...
 
     def settings(self, container_id: str) -> NetworkSettings: ...
+
+    def plan(self, container_id: str) -> Plan | None: ...
 
     def reconcile(self, live: Sequence[str]) -> None: ...
 
@@ -103,6 +105,12 @@ class Room:
 
     def log_path(self, container_id: str) -> str:
         return f"{self.directory(container_id)}/{container_id}-json.log"
+
+    def networks_changed(self, container_id: str, before: Plan, after: Plan) -> None:
+        """A running container has joined a network or left one."""
+        record, settings = self.store.get(container_id), self.settings
+        directory = self.directory(record.id)
+        files.follow(directory, before, after, record.host_config, settings.dns, settings.dns_search)
 
     def publish(self, container: Container, action: str, **attributes: str) -> None:
         """A container event with Docker's attributes: the labels, image, name, and the given ones."""

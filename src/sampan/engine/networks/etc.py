@@ -10,6 +10,9 @@ from ipaddress import ip_address
 
 from sampan.errors import InvalidArgument
 
+EMBEDDED_DNS = "127.0.0.11"
+"""Where a container of a user-defined network asks for names (`resolver`)."""
+
 DEFAULT_NAMESERVERS = ("8.8.8.8", "8.8.4.4")
 
 _STANDARD_HOSTS = (
@@ -61,11 +64,13 @@ def resolv_text(
     dns_search: Sequence[str] = (),
     dns_options: Sequence[str] = (),
     host_network: bool = False,
+    embedded: bool = False,
 ) -> str:
     """/etc/resolv.conf from the host's own text and the container's settings, which win where they are given.
 
     A container of its own netns cannot reach the host's loopback name servers: those are left out, IPv6 ones too, and
-    Google's public ones come in when none is left. With `host_network` all stay. A search list of "." means none."""
+    Google's public ones come in when none is left. With `host_network` all stay. A search list of "." means none.
+    `embedded`: the engine's own server is asked, which asks those (`upstreams`); a name without a dot is one of its."""
     nameservers: list[str] = []
     search: list[str] = []
     options: list[str] = []
@@ -79,18 +84,28 @@ def resolv_text(
             search = words[1:]
         elif words[0] == "options":
             options += words[1:]
-    if dns:
+    if embedded:
+        nameservers = [EMBEDDED_DNS]
+    elif dns:
         nameservers = list(dns)
     elif not host_network:
         nameservers = [server for server in nameservers if _reachable(server)] or list(DEFAULT_NAMESERVERS)
     search = list(dns_search) if dns_search else search
     options = list(dns_options) if dns_options else options
+    if embedded and not any(option.startswith("ndots:") for option in options):
+        options = [*options, "ndots:0"]
     lines = [f"nameserver {server}" for server in nameservers]
     if search and search != ["."]:
         lines.append(f"search {' '.join(search)}")
     if options:
         lines.append(f"options {' '.join(options)}")
     return "\n".join(lines) + "\n"
+
+
+def upstreams(host: str, dns: Sequence[str] = ()) -> list[str]:
+    """Whom the embedded server asks, from the host's netns: the container's own choice, or the host's name servers."""
+    lines = (line.split("#", 1)[0].split() for line in host.splitlines())
+    return list(dns) or [words[1] for words in lines if len(words) > 1 and words[0] == "nameserver"]
 
 
 def _reachable(server: str) -> bool:

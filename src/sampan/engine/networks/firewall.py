@@ -88,6 +88,16 @@ class Firewall:
         nft.transact(self._socket, messages)
 
 
+def open_firewall(bridge: str, *, wanted: bool) -> tuple[Firewall | None, str]:
+    """The firewall, or None and why there is none: without it bridges work, but nothing is masqueraded or published."""
+    if not wanted:
+        return None, "the firewall is left alone (--iptables=false)"
+    try:
+        return Firewall(bridge), ""
+    except OSError as error:
+        return None, f"the kernel does not offer the firewall that this needs: {error}"
+
+
 def element(target: Target) -> tuple[str, bytes, bytes]:
     """(map, key, data) of one published port; each part of key and data is padded to a register."""
     address, publication = target

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sampan.api.docker.networks import EndpointSettings
 from sampan.engine.networks.networks import Networks
+from sampan.engine.networks.records import Plan
 
 
 class Container(Protocol):
@@ -47,6 +48,9 @@ class Containers(Protocol):
     @property
     def live(self) -> HandleTable: ...
 
+    def networks_changed(self, container_id: str, before: Plan, after: Plan) -> None:
+        """A running container has joined a network or left one: its /etc/hosts and /etc/resolv.conf follow."""
+
 
 async def connect(
     networks: Networks, containers: Containers, network: str, reference: str, asked: EndpointSettings | None
@@ -56,7 +60,7 @@ async def connect(
     container = containers.store.get(reference)
     # Under the container's lock its task neither starts nor ends, so its pid stays its own.
     async with containers.live.of(container.id).lock:
-        with _netns(containers.store.get(container.id)) as netns_fd:
+        with _netns(containers.store.get(container.id)) as netns_fd, _followed(networks, containers, container.id):
             networks.connect(network, container.id, asked, netns_fd)
 
 
@@ -66,8 +70,18 @@ async def disconnect(
     """Errors as `Networks.disconnect`; NotFound for the container."""
     container = containers.store.get(reference)
     async with containers.live.of(container.id).lock:
-        with _netns(containers.store.get(container.id)) as netns_fd:
+        with _netns(containers.store.get(container.id)) as netns_fd, _followed(networks, containers, container.id):
             networks.disconnect(network, container.id, netns_fd, force)
+
+
+@contextmanager
+def _followed(networks: Networks, containers: Containers, container_id: str) -> Iterator[None]:
+    """The container's files follow what the block does to its networks."""
+    before = networks.plan(container_id)
+    yield
+    after = networks.plan(container_id)
+    if before is not None and after is not None:
+        containers.networks_changed(container_id, before, after)
 
 
 @contextmanager

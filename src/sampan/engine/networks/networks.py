@@ -31,7 +31,8 @@ from sampan.engine.networks.creation import new_network, predefined_networks
 from sampan.engine.networks.devices import enable_forwarding
 from sampan.engine.networks.documents import network_document
 from sampan.engine.networks.firewall import Target
-from sampan.engine.networks.records import Network
+from sampan.engine.networks.records import Network, is_user_defined
+from sampan.engine.networks.resolver import Directory
 from sampan.engine.networks.sandboxes import Sandboxes, bridge_name, targets
 from sampan.engine.networks.store import transaction
 from sampan.errors import Error, Forbidden
@@ -73,6 +74,8 @@ class Networks(Sandboxes):
                 except Error as error:
                     # Somebody took the port while no engine held it; traffic still goes to the container.
                     log.warning("container %s: %s", sandbox.container_id, error)
+            if self._resolvers and any(map(is_user_defined, self._store.endpoints_of(sandbox.container_id))):
+                self._resolvers.reopen(Directory(self._store, sandbox.container_id), sandbox.netns_path)
         owned = {endpoint.link for endpoint in self._store.endpoints()}
         for network in self._store.networks():
             if network.device:
@@ -80,6 +83,8 @@ class Networks(Sandboxes):
 
     def close(self) -> None:
         """Stop without touching what containers use: bridges, links and rules stay, only the ports are let go."""
+        if self._resolvers:
+            self._resolvers.close_all()
         self._devices.close()
         if self._firewall:
             self._firewall.close()

@@ -92,7 +92,8 @@ class ContainerNetworking(msgspec.Struct, frozen=True, kw_only=True):
 
     `network_mode` is HostConfig.NetworkMode ("", default, bridge, host, none, container:ID, or a network's name or
     id). `endpoints` is NetworkingConfig.EndpointsConfig, keyed by the network's name; `port_bindings`
-    HostConfig.PortBindings; `exposed_ports` the keys of Config.ExposedPorts ("80/tcp")."""
+    HostConfig.PortBindings; `exposed_ports` the keys of Config.ExposedPorts ("80/tcp"); `dns` the name servers to ask
+    instead of the host's."""
 
     container_id: str
     name: str
@@ -104,6 +105,7 @@ class ContainerNetworking(msgspec.Struct, frozen=True, kw_only=True):
     exposed_ports: Sequence[str] = ()
     publish_all_ports: bool = False
     mac_address: str = ""
+    dns: Sequence[str] = ()
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +135,11 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 1500
     priority: int = 0
     aliases: Sequence[str] = ()
+
+
+def is_user_defined(endpoint: Endpoint) -> bool:
+    """Whether members are known by name there: everywhere but on the default bridge."""
+    return endpoint.network_name != "bridge"
 
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ import msgspec
 from sampan.api.docker import networks as documents
 from sampan.engine.networks.devices import Devices, bring_up_loopback, configure, set_default_route
 from sampan.engine.networks.documents import settings_document
-from sampan.engine.networks.firewall import Firewall, Target
+from sampan.engine.networks.firewall import Target, open_firewall
 from sampan.engine.networks.membership import (
     HOST_CONFLICT,
     NONE_CONFLICT,
@@ -36,7 +36,9 @@ from sampan.engine.networks.records import (
     Plan,
     Publication,
     Sandbox,
+    is_user_defined,
 )
+from sampan.engine.networks.resolver import Directory, Resolvers
 from sampan.engine.networks.store import NetworkStore, transaction
 from sampan.engine.services import Events
 from sampan.errors import Error, Forbidden, InvalidArgument, NotFound
@@ -45,14 +47,21 @@ from sampan.errors import Error, Forbidden, InvalidArgument, NotFound
 class Sandboxes:
     """The containers' side of the room, over the parts that both sides share."""
 
-    def __init__(self, connection: sqlite3.Connection, options: Options, events: Events | None = None) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        options: Options,
+        events: Events | None = None,
+        resolvers: Resolvers | None = None,
+    ) -> None:
         self._connection = connection
         self._options = options
         self._events = events
         self._store = NetworkStore(connection)
         self._devices = Devices()
-        self._firewall, self.unfenced = _open_firewall(options)
+        self._firewall, self.unfenced = open_firewall(bridge_name(options), wanted=options.iptables)
         self._ports = PortHolds()
+        self._resolvers = resolvers
         # Addresses of links whose deletion is under way: the bridge still knows them by the old port.
         self._resting: dict[str, tuple[str, str]] = {}
 
@@ -129,6 +138,8 @@ class Sandboxes:
                 self._store.put_sandbox(sandbox)
         if sandbox and sandbox.publications and self._firewall:
             self._firewall.publish(targets(sandbox, plan.endpoints))
+        if self._resolvers and plan.user_defined:
+            self._resolvers.open(Directory(self._store, plan.container_id), netns_fd)
         for endpoint in plan.endpoints:
             self._publish_event("connect", endpoint.network_id, container=plan.container_id)
         return self.settings(plan.container_id)
@@ -155,6 +166,8 @@ class Sandboxes:
         if self._firewall:
             self._firewall.unpublish(targets(sandbox, endpoints))
         self._ports.release(sandbox.publications)
+        if self._resolvers:
+            self._resolvers.close(container_id)
         self._unplug(endpoints)
         with transaction(self._connection):
             self._store.delete_sandbox(container_id)
@@ -208,7 +221,16 @@ class Sandboxes:
             except BaseException:
                 self._unplug([endpoint])
                 raise
+        if self._resolvers:
+            self._resolvers.open(Directory(self._store, container_id), netns_fd)
         self._publish_event("connect", joined.id, container=container_id)
+
+    def plan(self, container_id: str) -> Plan | None:
+        """The plan of a started container as its networks are now; None for one that does not run."""
+        sandbox = self._store.sandbox(container_id)
+        if sandbox is None:
+            return None
+        return self._plan(self._container(container_id), sandbox, self._store.endpoints_of(container_id))
 
     def disconnect(self, network: str, container_id: str, netns_fd: int | None = None, force: bool = False) -> None:
         """End the membership; a running container's link goes, and another gives the way out.
@@ -337,7 +359,7 @@ class Sandboxes:
             endpoints=endpoints,
             publications=sandbox.publications,
             hosts=[(endpoint.ip_address, names) for endpoint in endpoints],
-            user_defined=any(endpoint.network_name != "bridge" for endpoint in endpoints),
+            user_defined=any(map(is_user_defined, endpoints)),
         )
 
     def _publish_event(self, action: str, network_id: str, container: str = "", network: Network | None = None) -> None:
@@ -352,16 +374,6 @@ class Sandboxes:
 
 def bridge_name(options: Options) -> str:
     return options.bridge if options.bridge not in ("", "none") else DEFAULT_BRIDGE
-
-
-def _open_firewall(options: Options) -> tuple[Firewall | None, str]:
-    """The firewall, or None and why there is none: without it bridges work, but nothing is masqueraded or published."""
-    if not options.iptables:
-        return None, "the firewall is left alone (--iptables=false)"
-    try:
-        return Firewall(bridge_name(options)), ""
-    except OSError as error:
-        return None, f"the kernel does not offer the firewall that this needs: {error}"
 
 
 def targets(sandbox: Sandbox, endpoints: Sequence[Endpoint]) -> list[Target]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sampan.engine.networks.etc import hosts_text, parse_extra_host, resolv_text
+from sampan.engine.networks.etc import hosts_text, parse_extra_host, resolv_text, upstreams
 from sampan.errors import InvalidArgument
 
 
@@ -79,3 +79,20 @@ def test_the_containers_settings_win() -> None:
 
 def test_a_dot_means_no_search_list() -> None:
     assert "search" not in resolv_text(HOST, dns_search=["."])
+
+
+def test_with_the_embedded_server_it_is_the_only_one_and_short_names_are_its_own() -> None:
+    text = resolv_text(HOST, embedded=True)
+    assert text == "nameserver 127.0.0.11\nsearch one.example two.example\noptions edns0 trust-ad ndots:0\n"
+    assert "ndots" not in resolv_text(HOST)
+    assert resolv_text(HOST, dns=["9.9.9.9"], dns_options=["ndots:5"], embedded=True).splitlines() == [
+        "nameserver 127.0.0.11",
+        "search one.example two.example",
+        "options ndots:5",
+    ]
+
+
+def test_the_embedded_server_asks_whom_the_host_asks_its_loopback_too() -> None:
+    assert upstreams(HOST) == ["127.0.0.53", "10.0.0.2", "fe80::1%eth0"]
+    assert upstreams(HOST, ["9.9.9.9"]) == ["9.9.9.9"]
+    assert upstreams("") == []

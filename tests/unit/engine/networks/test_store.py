@@ -49,6 +49,7 @@ def test_records_come_back_as_they_were(store: NetworkStore) -> None:
         endpoints={"web": EndpointSettings(aliases=["x"])},
         port_bindings={"80/tcp": [PortBinding("", "8080")], "81/tcp": None},
         exposed_ports=["80/tcp"],
+        dns=["9.9.9.9"],
     )
     sandbox = Sandbox(
         id="s",
