@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 from _signal import (  # type: ignore[import-not-found]
     SIG_IGN,
     SIGCHLD,
@@ -40,6 +39,8 @@ def until_ready(launched: Launch, console_socket: str) -> Terminal | None:
     Errors: the kind that init named, with its text; the process has been reaped then.
     """
     terminal: Terminal | None = None
+    import select  # a shared object: it is loaded while init is at work on the other processor
+
     poller = select.poll()
     poller.register(launched.channel, select.POLLIN)
     while True:
@@ -66,6 +67,8 @@ def until_ready(launched: Launch, console_socket: str) -> Terminal | None:
 
 def until_running(launched: Launch) -> None:
     """Wait until the program runs and its poststart hooks have. Errors: Error."""
+    import select
+
     poller = select.poll()
     poller.register(launched.channel, select.POLLIN)
     event = None
@@ -90,6 +93,8 @@ def reap(pidfd: int) -> int:
 
 def until_exit(launched: Launch, terminal: Terminal | None, notices: Notices | None = None) -> int:
     """Tell init to go on, pass signals, terminal input and notices; the exit code. Errors: Error of a hook."""
+    import select
+
     wake, woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     set_wakeup_fd(woken)
     for number in (*_FORWARDED, SIGWINCH):
