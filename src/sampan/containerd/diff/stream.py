@@ -6,6 +6,7 @@ looks at the bytes as well. Output per call is bounded whatever the input, so a 
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import zstandard
@@ -16,6 +17,9 @@ from sampan import errors
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _SKIPPABLE = b"\x2a\x4d\x18"  # after a byte 0x50..0x5f: a zstd frame to read over (zstd:chunked begins so)
+# What tar(1) knows and image-spec does not; each mark is longer than a file name would come by it.
+_OTHERS = (("bzip2", re.compile(rb"BZh[1-9]1AY&SY")), ("xz", re.compile(rb"\xfd7zXZ\0")))
+_LONGEST_MARK = 10
 _INPUT = 1 << 18
 # What zstd's own command accepts without --memory; larger windows would be memory chosen by the sender.
 _ZSTD_WINDOW = 1 << 27
@@ -27,11 +31,11 @@ class Source(Protocol):
 
 
 def decompressed(source: Source) -> Source:
-    """`source` without its compression. Its `read` raises InvalidArgument for damaged data.
+    """`source` without its compression. Its `read` raises InvalidArgument for damaged data, this for another kind.
 
     Truncated gzip is damaged; truncated zstd just ends early, which the tar reader and the DiffID notice."""
     head = b""
-    while len(head) < 4:
+    while len(head) < _LONGEST_MARK:
         more = source.read(_INPUT)
         if not more:
             break
@@ -41,6 +45,9 @@ def decompressed(source: Source) -> Source:
         return _Gzip(joined)
     if head.startswith(_ZSTD) or (head[1:4] == _SKIPPABLE and head[0] & 0xF0 == 0x50):
         return _Zstd(joined)
+    for name, pattern in _OTHERS:
+        if pattern.match(head):
+            raise errors.InvalidArgument(f"unsupported compression: {name}")
     return joined
 
 

@@ -129,6 +129,8 @@ async def download(
         if at >= blob.size:
             break
         if at > before:
+            if broken is None:
+                continue  # some servers answer a range in parts
             failures, wait = 0, _FIRST_WAIT
         failures += 1
         if failures >= attempts:
