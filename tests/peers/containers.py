@@ -8,18 +8,35 @@ import socket
 import subprocess
 import sys
 
+from tests.peers import newer
 from tests.peers.client import Outcome
 from tests.peers.machine import Machine
 from tests.peers.waiting import eventually
 
 
+def newer_tools(scratch: str) -> str:
+    """A directory with containerd 2.1, its ctr and its shim, and nothing else of what came with them; "" where there is
+    none (scripts/peers)."""
+    directory = f"{scratch}/newer"
+    for name in ("containerd", "containerd-shim-runc-v2", "ctr"):
+        path = newer.command(name, "containerd")
+        if path is None:
+            return ""
+        os.makedirs(directory, exist_ok=True)
+        if not os.path.lexists(f"{directory}/{name}"):
+            os.symlink(os.path.realpath(path), f"{directory}/{name}")
+    return directory
+
+
 class Core:
-    """One core's process over directories that outlive it. `kind` is "containerd" or "sampan"."""
+    """One core's process over directories that outlive it. `kind` is "containerd" or "sampan"; `tools` is a directory
+    whose commands go before those of the machine, for the core and for its clients."""
 
     kind = ""
 
-    def __init__(self, machine: Machine, scratch: str) -> None:
+    def __init__(self, machine: Machine, scratch: str, tools: str = "") -> None:
         self.machine, self.scratch = machine, scratch
+        self.path = f"{tools}:{os.environ['PATH']}" if tools else os.environ["PATH"]
         self.address, self.root, self.state = f"{scratch}/c.sock", f"{scratch}/root", f"{scratch}/state"
         self.log = f"{scratch}/core.log"
         self.work = f"{scratch}/work"
@@ -31,7 +48,7 @@ class Core:
 
     def start(self) -> None:
         with open(self.log, "ab") as log:
-            self._process = self.machine.spawn(self.argv(), log=log)
+            self._process = self.machine.spawn(["env", f"PATH={self.path}", *self.argv()], log=log)
         eventually(self._answers, what=f"{self.kind} listens")
 
     def _answers(self) -> bool:
@@ -51,7 +68,12 @@ class Core:
 
     def shell(self, namespace: str, script: str, within: float = 60) -> Outcome:
         """Runs a shell script in the machine whose `ctr` talks to this core in the containerd namespace."""
-        environment = {**os.environ, "CONTAINERD_ADDRESS": self.address, "CONTAINERD_NAMESPACE": namespace}
+        environment = {
+            **os.environ,
+            "PATH": self.path,
+            "CONTAINERD_ADDRESS": self.address,
+            "CONTAINERD_NAMESPACE": namespace,
+        }
         done = subprocess.run(
             self.machine.entering(["sh", "-c", script]),
             capture_output=True,
@@ -73,7 +95,12 @@ class Core:
         text = re.sub(r"\d+(\.\d+)? ?(milli|micro)?(seconds?|ms|µs|s)\b|Less than a second", "AGE", text)
         text = re.sub(r"(?<=[\d.]) ?[KM]?i?B?/s\b|\([^()]*/s\)", "SPEED", text)
         text = re.sub(r"/run/containerd/fifo/\d+/", "FIFOS/", text)
+        text = re.sub(r'"(seconds|nanos)":\d+', r'"\1":NUMBER', text)
         text = re.sub(r"(?<=[ :])\d{3,7}(?=[ ,\n}])", "NUMBER", text)
+        # Between containerd 1.6 and 2.1 these changed: the kind is no longer written out behind every error, and
+        # `index=off` comes last among the options.
+        text = re.sub(r": unknown(?=[\n\"]|$)", "", text).replace("not found: not found", "not found")
+        text = re.sub(r"index=off,|,index=off\b", "", re.sub(r'"index=off",|,"index=off"', "", text))
         return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
 
 

@@ -36,7 +36,8 @@ class SnapshotsService:
         labels = fields.checked_labels(request.labels)
         found = await asyncio.to_thread(store.prepare, request.key, request.parent, labels)
         self._table.changed(call.namespace)
-        self._tell(call, "prepare", told.SnapshotPrepare(key=request.key, parent=request.parent))
+        payload = told.SnapshotPrepare(key=request.key, parent=request.parent, snapshotter=store.name)
+        self._tell(call, "prepare", payload)
         return api.PrepareSnapshotResponse(mounts=fields.mount_messages(found))
 
     async def view(self, call: Call, request: api.ViewSnapshotRequest) -> api.ViewSnapshotResponse:
@@ -45,7 +46,8 @@ class SnapshotsService:
         labels = fields.checked_labels(request.labels)
         found = await asyncio.to_thread(store.view, request.key, request.parent, labels)
         self._table.changed(call.namespace)
-        self._tell(call, "prepare", told.SnapshotPrepare(key=request.key, parent=request.parent))
+        payload = told.SnapshotPrepare(key=request.key, parent=request.parent, snapshotter=store.name)
+        self._tell(call, "prepare", payload)
         return api.ViewSnapshotResponse(mounts=fields.mount_messages(found))
 
     async def mounts(self, call: Call, request: api.MountsRequest) -> api.MountsResponse:
@@ -61,13 +63,13 @@ class SnapshotsService:
         if store.stat(request.name).labels != labels:
             store.relabel(request.name, labels)
         self._table.changed(call.namespace)
-        self._tell(call, "commit", told.SnapshotCommit(key=request.key, name=request.name))
+        self._tell(call, "commit", told.SnapshotCommit(key=request.key, name=request.name, snapshotter=store.name))
         return empty_pb2.Empty()
 
     async def remove(self, call: Call, request: api.RemoveSnapshotRequest) -> empty_pb2.Empty:
         self._store(call, request.snapshotter).remove(request.key)
         self._table.changed(call.namespace, removed=True)
-        self._tell(call, "remove", told.SnapshotRemove(key=request.key))
+        self._tell(call, "remove", told.SnapshotRemove(key=request.key, snapshotter=request.snapshotter))
         return empty_pb2.Empty()
 
     async def stat(self, call: Call, request: api.StatSnapshotRequest) -> api.StatSnapshotResponse:
@@ -90,7 +92,10 @@ class SnapshotsService:
             yield api.ListSnapshotsResponse(info=messages[start : start + _BATCH])
 
     async def usage(self, call: Call, request: api.UsageRequest) -> api.UsageResponse:
-        found = await asyncio.to_thread(self._store(call, request.snapshotter).usage, request.key)
+        store = self._store(call, request.snapshotter)
+        if store.stat(request.key).kind == "view":
+            return api.UsageResponse()  # it has nothing of its own
+        found = await asyncio.to_thread(store.usage, request.key)
         return api.UsageResponse(size=found.size, inodes=found.inodes)
 
     async def cleanup(self, call: Call, request: api.CleanupRequest) -> empty_pb2.Empty:

@@ -111,9 +111,10 @@ class Fetch:
         for layer in manifest.layers:
             self._tree.add(layer, parent)
             self.fetched.blobs.add(layer.digest)
-            self._take_over(layer)
             if self._content.has(layer.digest):
                 self._tree.ended(layer.digest, EXISTS)
+            elif self._take_over(layer):
+                self._tree.ended(layer.digest)
         self._lease.protect(leases.CONTENT, [layer.digest for layer in manifest.layers])
 
     def _suits(self, member: Descriptor) -> bool:
@@ -126,9 +127,8 @@ class Fetch:
     async def _document(self, descriptor: Descriptor, parent: str) -> tuple[Manifest | Index, Descriptor]:
         """The parsed document, now in the store, and its descriptor with its true type and size."""
         self._lease.protect(leases.CONTENT, [descriptor.digest])
-        self._take_over(descriptor)
         media_type, known = descriptor.media_type, self._content.has(descriptor.digest)
-        if known:
+        if known or self._take_over(descriptor):
             data = self._content.read(descriptor.digest)
         else:
             if descriptor.size:
@@ -148,22 +148,26 @@ class Fetch:
     async def _small_blob(self, blob: Descriptor) -> None:
         self._lease.protect(leases.CONTENT, [blob.digest])
         self.fetched.blobs.add(blob.digest)
-        self._take_over(blob)
         if self._content.has(blob.digest):
             self._tree.ended(blob.digest, EXISTS)
+            return
+        if self._take_over(blob):
+            self._tree.ended(blob.digest)
             return
         async with self._slots:
             data = await self._repository.get_config(blob)
         await asyncio.to_thread(self._store, data, blob.digest)
         self._tree.ended(blob.digest)
 
-    def _take_over(self, blob: Descriptor) -> None:
-        """Another namespace's bytes will do: containerd's own default ("shared")."""
+    def _take_over(self, blob: Descriptor) -> bool:
+        """Whether another namespace's bytes were at hand: containerd's own default ("shared")."""
         try:
-            if not self._content.has(blob.digest) and self._content.size_elsewhere(blob.digest) is not None:
-                self._content.adopt(blob.digest)
-        except (errors.AlreadyExists, errors.NotFound):
-            pass  # somebody was faster, either way
+            self._content.adopt(blob.digest)
+        except errors.AlreadyExists:
+            pass  # somebody was faster
+        except errors.NotFound:
+            return False
+        return True
 
     def _store(self, data: bytes, digest: str) -> None:
         """In a thread: it waits for the disk. DataLoss."""
