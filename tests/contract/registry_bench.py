@@ -25,12 +25,14 @@ def sha(data: bytes) -> str:
 
 
 class FakeRegistry:
-    """distribution-spec enough for pull and push. `requests` is what was asked, `hook` may answer first."""
+    """distribution-spec enough for pull and push. `requests` is what was asked (`raw`: its target as it came),
+    `hook` may answer first."""
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
         self.manifests: dict[str, tuple[str, bytes]] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
+        self.raw: list[str] = []
         self.hook: Callable[[web.Request], Any] | None = None
         self.uploads: dict[str, bytearray] = {}
         self.has_referrers = False
@@ -69,6 +71,7 @@ class FakeRegistry:
         return top.digest
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.raw.append(request.raw_path)
         self.requests.append((request.method, request.path_qs, dict(request.headers)))
         if self.hook is not None:
             answer = self.hook(request)

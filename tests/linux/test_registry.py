@@ -421,13 +421,15 @@ def test_a_redirect_does_not_carry_the_password_to_another_host(run):
             if basic_user(request) != ("alice", "secret"):
                 return error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate='Basic realm="r"')
             if "/blobs/" in request.path:
-                return web.Response(status=307, headers={"Location": f"http://{elsewhere.host}{request.path}"})
+                signed = f"http://{elsewhere.host}{request.path}?X-Signature=a%2Fb%2Bc%3D&x=%41"
+                return web.Response(status=307, headers={"Location": signed})
             return None
 
         registry.hook = hook
         async with elsewhere.serving("127.0.0.2"):
             await puller.pull(f"{registry.host}/x", username="alice", password="secret")
             assert len(elsewhere.requests) == 2
+            assert all(raw.endswith("?X-Signature=a%2Fb%2Bc%3D&x=%41") for raw in elsewhere.raw), "signed as it is"
             assert not any("Authorization" in headers for _, _, headers in elsewhere.requests)
 
     run(body)

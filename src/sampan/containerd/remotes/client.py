@@ -16,9 +16,10 @@ import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from sampan import errors
 from sampan.containerd.remotes import auth, credentials, wording
@@ -233,7 +234,7 @@ class Host:
         for _ in range(_MAX_REDIRECTS):
             response = await self._client.session.request(
                 method,
-                url,
+                URL(url, encoded=True),  # as it is: blob storage signs its addresses, escapes and all
                 headers=sent,
                 data=body,
                 ssl=self._trust(url),
@@ -245,7 +246,7 @@ class Host:
             if response.status not in _REDIRECTS or not location or method not in ("GET", "HEAD"):
                 return response
             response.release()
-            target = urljoin(url, location)
+            target = resolved(url, location)
             if urlsplit(target).scheme != "https" and self.endpoint.trust is not None:
                 raise errors.Unavailable(f'{method.capitalize()} "{first}": redirected to plain HTTP: {target}')
             if urlsplit(target).netloc != urlsplit(url).netloc:
@@ -312,6 +313,11 @@ def retry_after(header: str) -> float | None:
         return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
     except (ValueError, OverflowError):
         return None  # a date that no calendar has
+
+
+def resolved(url: str, location: str) -> str:
+    """Where a Location header of an answer from `url` leads, with nothing in it that would end a request line."""
+    return quote(urljoin(url, location), safe="".join(map(chr, range(0x21, 0x7F))))
 
 
 def _proxy(url: str) -> str | None:

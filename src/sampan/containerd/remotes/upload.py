@@ -13,13 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import BinaryIO
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 import aiohttp
 
 from sampan import errors
 from sampan.containerd.content import ContentStore
-from sampan.containerd.remotes.client import Host
+from sampan.containerd.remotes.client import Host, resolved
 from sampan.containerd.remotes.wording import Refusal
 from sampan.oci.image import Descriptor
 
@@ -135,4 +135,4 @@ def location_of(url: str, response: aiohttp.ClientResponse) -> str:
     location = response.headers.get("Location", "")
     if not location:
         raise Refusal(response.status, "", "the registry did not say where to upload to")
-    return urljoin(url, location)
+    return resolved(url, location)
