@@ -4,6 +4,8 @@
              busybox + the modules that find the disk                          ->  initrd
     run(command): boots, mounts /proc /sys /sys/fs/cgroup (cgroup2 alone), runs the command, prints
              its output and a last line `vm exit N` on the serial console, powers off.
+    run(command, systemd="unified" or "legacy"): the same with the host's own systemd as process 1, which mounts
+             cgroup v2 or v1, with the system's bus and, for user 1000, a manager and a bus of his own.
 
 The emulated CPU is about ten times slower than the host's: what runs here is chosen, not everything.
 """
@@ -46,6 +48,9 @@ SITE_PACKAGES = (
     "propcache", "yarl", "zstandard",
 )  # fmt: skip
 
+# Debian's runc goes first in the tests that compare.
+PEERS = ("/usr/sbin/runc",)
+
 # What an installation puts beside the interpreter.
 CONSOLE_SCRIPT = """#!/usr/bin/python3
 from sampan.runtime.__main__ import main
@@ -66,24 +71,86 @@ ROOT_INIT = """#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
-/bin/busybox mkdir -p /dev/pts /dev/shm /dev/mqueue
+/bin/busybox mkdir -p /dev/pts /dev/shm
 /bin/busybox mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts /dev/pts
 /bin/busybox mount -t tmpfs shm /dev/shm
-/bin/busybox mount -t mqueue mqueue /dev/mqueue
 /bin/busybox mount -t cgroup2 cgroup2 /sys/fs/cgroup
 /bin/busybox mount -t tmpfs run /run
 /bin/busybox ip link set lo up
-for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
 # Off the root cgroup, as on a host with an init system: the no-internal-process rule holds for its children.
 /bin/busybox mkdir /sys/fs/cgroup/init
 echo $$ > /sys/fs/cgroup/init/cgroup.procs
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/site:/tree/src:/tree
+exec /session
+"""
+
+# What the machine is for, in either kind.
+SESSION = """#!/bin/busybox sh
+/bin/busybox mkdir -p /dev/mqueue
+/bin/busybox mount -t mqueue mqueue /dev/mqueue
+for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
+export SMALL_MACHINE=yes PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
+export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/site:/tree/src:/tree
 cd /tree
 /bin/busybox sh /command < /dev/null > /dev/ttyS0 2>&1
 echo "vm exit $?" > /dev/ttyS0
 /bin/busybox sync
 /bin/busybox poweroff -f
 """
+
+SYSTEMD_PROGRAMS = (
+    "/lib/systemd/systemd", "/lib/systemd/systemd-executor", "/usr/bin/systemctl", "/usr/bin/busctl",
+    "/usr/bin/systemd-run", "/usr/bin/dbus-daemon",
+)  # fmt: skip
+SYSTEMD_FILES = (
+    "/usr/share/dbus-1/system.conf", "/usr/share/dbus-1/session.conf",
+    "/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf",
+    "/usr/share/dbus-1/system-services/org.freedesktop.systemd1.service",
+)  # fmt: skip
+# The least that makes a system with a bus; without DefaultDependencies nothing of a whole boot is waited for.
+UNITS = {
+    "default.target": "[Unit]\nDefaultDependencies=no\nRequires=session.service user@1000.service dbus.socket\n",
+    "dbus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=/run/dbus/system_bus_socket\n",
+    "dbus.service": """[Unit]
+DefaultDependencies=no
+[Service]
+Type=notify
+ExecStart=/usr/bin/dbus-daemon --system --address=systemd: --nofork --nopidfile --systemd-activation --nosyslog
+""",
+    "user@1000.service": """[Unit]
+DefaultDependencies=no
+[Service]
+User=1000
+Type=notify
+Delegate=cpu memory pids
+Slice=user-1000.slice
+Environment=XDG_RUNTIME_DIR=/run/user/1000 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/1000/bus
+ExecStartPre=+/bin/busybox sh -c 'mkdir -p /run/user/1000; chmod 700 /run/user/1000; chown 1000:1000 /run/user/1000'
+ExecStart=/lib/systemd/systemd --user
+""",
+    "session.service": """[Unit]
+DefaultDependencies=no
+After=dbus.socket user@1000.service
+[Service]
+Type=oneshot
+Delegate=yes
+ExecStart=/session
+""",
+}
+USER_UNITS = {
+    "default.target": "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n",
+    "dbus.socket": "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%t/bus\n",
+    "dbus.service": """[Unit]
+DefaultDependencies=no
+[Service]
+Type=notify
+ExecStart=/usr/bin/dbus-daemon --session --address=systemd: --nofork --nopidfile --systemd-activation --nosyslog
+""",
+}
+CGROUPS = {
+    "": "cgroup_no_v1=all",
+    "unified": "cgroup_no_v1=all systemd.unified_cgroup_hierarchy=1",
+    "legacy": "systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=1",
+}
 
 
 def kernel() -> tuple[str, str]:
@@ -173,7 +240,45 @@ def _put_interpreter(top: str) -> None:
         shutil.copytree(path, f"{top}/site/{os.path.basename(path)}")
 
 
-def build(scratch: str, command: str) -> tuple[str, str, str]:
+def _put_programs(top: str, programs: tuple[str, ...]) -> None:
+    """Programs of the host with their libraries, at their own paths; one that the host has not is left out."""
+    present = [path for path in programs if os.path.exists(path)]
+    for path in [*present, *libraries_of(present)]:
+        os.makedirs(os.path.dirname(top + path), exist_ok=True)
+        shutil.copy(path, top + path)
+
+
+def _put_systemd(top: str) -> None:
+    _put_programs(top, SYSTEMD_PROGRAMS)
+    for path in SYSTEMD_FILES:
+        os.makedirs(os.path.dirname(top + path), exist_ok=True)
+        shutil.copy(path, top + path)
+    for folder, units in (("system", UNITS), ("user", USER_UNITS)):
+        os.makedirs(f"{top}/etc/systemd/{folder}")
+        for name, text in units.items():
+            with open(f"{top}/etc/systemd/{folder}/{name}", "w") as file:
+                file.write(text)
+    os.symlink("/lib/systemd/systemd", f"{top}/sbin/init")
+    _put_script(f"{top}/init", "#!/bin/busybox sh\nexec /sbin/init\n")
+
+
+def _compile(top: str) -> None:
+    """Byte code for all of the tree: nothing is compiled over and over in there, where it takes seconds."""
+    words = [
+        "-q",
+        "-j",
+        "2",
+        "-s",
+        top,
+        "--invalidation-mode",
+        "unchecked-hash",
+        f"{top}/tree/src",
+        f"{top}/tree/tests",
+    ]
+    subprocess.run([sys.executable, "-m", "compileall", *words], check=True, capture_output=True)
+
+
+def build(scratch: str, command: str, systemd: bool = False) -> tuple[str, str, str]:
     """(kernel, initrd, disk) of a machine that runs the shell `command` in the tree under test."""
     vmlinuz, modules = kernel()
     for top in (f"{scratch}/initrd", f"{scratch}/root"):
@@ -185,9 +290,9 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
     for name in ("proc", "sys", "dev", "run", "tmp", "etc", "root", "var/tmp", "sbin"):
         os.makedirs(f"{top}/{name}")
     with open(f"{top}/etc/passwd", "w") as file:
-        file.write("root:x:0:0:root:/root:/bin/sh\n")
+        file.write("root:x:0:0:root:/root:/bin/sh\nmessagebus:x:100:100::/:/bin/false\nsailor:x:1000:1000::/:/bin/sh\n")
     with open(f"{top}/etc/group", "w") as file:
-        file.write("root:x:0:\n")
+        file.write("root:x:0:\nmessagebus:x:100:\nsailor:x:1000:\n")
     for applet in (
         "sh",
         "echo",
@@ -206,10 +311,16 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
         "unshare",
     ):
         os.symlink("busybox", f"{top}/bin/{applet}")
+    os.symlink("/run", f"{top}/var/run")
     _put_modules(top, module_files(modules, LATER_MODULES))
     _put_script(f"{top}/init", ROOT_INIT)
+    _put_script(f"{top}/session", SESSION)
     _put_script(f"{top}/command", command)
     _put_interpreter(top)
+    _put_programs(top, PEERS)
+    if systemd:
+        os.unlink(f"{top}/init")
+        _put_systemd(top)
     for name in ("src", "tests", "pyproject.toml"):
         source, target = f"{REPOSITORY}/{name}", f"{top}/tree/{name}"
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -217,6 +328,7 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
             shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.egg-info"))
         else:
             shutil.copy(source, target)
+    _compile(top)
     disk, initrd = f"{scratch}/root.ext4", f"{scratch}/initrd.cpio"
     subprocess.run(["truncate", "-s", "1500M", disk], check=True)
     subprocess.run(["mkfs.ext4", "-q", "-F", "-d", top, disk], check=True, capture_output=True)
@@ -228,16 +340,18 @@ def build(scratch: str, command: str) -> tuple[str, str, str]:
     return vmlinuz, initrd, disk
 
 
-def run(scratch: str, command: str, seconds: int) -> tuple[int, str]:
+def run(scratch: str, command: str, seconds: int, systemd: str = "") -> tuple[int, str]:
     """Boot a fresh machine, run the shell `command` in /tree; (its exit status, the console's text).
 
+    `systemd` is "" for none, or the cgroups it shall mount: "unified" or "legacy".
+
     subprocess.TimeoutExpired when it is not done in `seconds`."""
-    vmlinuz, initrd, disk = build(scratch, command)
+    vmlinuz, initrd, disk = build(scratch, command, bool(systemd))
     argv = [
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "1024", "-display", "none", "-no-reboot",
         "-monitor", "none", "-serial", "stdio", "-nic", "none", "-kernel", vmlinuz, "-initrd", initrd,
         "-drive", f"file={disk},format=raw,if=virtio",
-        "-append", "console=ttyS0 quiet panic=-1 cgroup_no_v1=all mitigations=off",
+        "-append", f"console=ttyS0 quiet panic=-1 mitigations=off {CGROUPS[systemd]}",
     ]  # fmt: skip
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
     text = done.stdout.decode(errors="replace").replace("\r\n", "\n")

@@ -2,10 +2,10 @@
 
     client                              peer
       \\0 AUTH EXTERNAL  ------------->
-                        <-------------   DATA            who we are is what the kernel says of the socket, which is
-      DATA              ------------->                   true in a user namespace too, where our uid is another
+      DATA              ------------->                   who we are is what the kernel says of the socket, which is
+      BEGIN             ------------->                   true in a user namespace too, where our uid is another
+                        <-------------   DATA
                         <-------------   OK guid
-      BEGIN             ------------->
       Hello             ------------->                   on a bus only
                         <-------------   our name
       call              ------------->
@@ -150,14 +150,11 @@ def connect(path: str, is_bus: bool) -> Connection:
 
 
 def _authenticate(sock: socket) -> None:
-    sock.sendall(b"\0AUTH EXTERNAL\r\n")
-    answer = _line(sock)
-    if answer.startswith(b"DATA"):
-        sock.sendall(b"DATA\r\n")
-        answer = _line(sock)
-    if not answer.startswith(b"OK"):
+    # All at once, as libsystemd does: a message that systemd's private socket reads together with a later BEGIN is
+    # left lying there until something else comes.
+    sock.sendall(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")
+    if not _line(sock).startswith(b"DATA") or not _line(sock).startswith(b"OK"):
         raise Unavailable("dbus: authentication failed")
-    sock.sendall(b"BEGIN\r\n")
 
 
 def _line(sock: socket) -> bytes:

@@ -30,6 +30,9 @@ _LDX_W, _MOV_REG, _AND_IMM, _RSH_IMM, _MOV_IMM, _JNE_IMM, _EXIT = 0x61, 0xBC, 0x
 _JNE_REG = 0x5D
 
 
+_MAX_NUMBER = (1 << 31) - 1  # what the comparing instruction holds; the kernel's own limits are lower still
+
+
 def rules(given: list[DeviceRule]) -> list[Rule]:
     """The complete list, oldest first. Errors: InvalidArgument."""
     found: list[Rule] = []
@@ -42,6 +45,9 @@ def rules(given: list[DeviceRule]) -> list[Rule]:
         if set(access) - set("rwm"):
             raise InvalidArgument(f"{path}.access: device access at {index} field cannot be {access!r}")
         major, minor = rule.get("major", -1), rule.get("minor", -1)
+        for name, number in (("major", major), ("minor", minor)):
+            if number > _MAX_NUMBER:
+                raise InvalidArgument(f"{path}.{name}: {number} is more than a device has")
         found.append((bool(rule.get("allow")), "c" if kind == "u" else kind, major, minor, access))
     return [*found, *ALWAYS]
 

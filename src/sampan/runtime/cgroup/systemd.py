@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from sampan.oci.spec import DeviceRule, Resources
+    from sampan.oci.spec import DeviceRule, Resources, Spec
     from sampan.runtime.cgroup.devices import Rule
 
     Settings = dict[str, Any]
@@ -58,6 +58,22 @@ def slice_of(made: Settings) -> str:
     return made["parent"] or ("user.slice" if made["Rootless"] else "system.slice")
 
 
+def owner(spec: Spec) -> int:
+    """The host's id of the container's root when the container is to have its cgroup, else 0: it is given with a
+    cgroup namespace of its own and a cgroup mount that can be written. Source: config-linux.md#cgroup-ownership."""
+    linux = spec.get("linux", {})
+    if not any(one["type"] == "cgroup" and not one.get("path") for one in linux.get("namespaces", [])):
+        return 0
+    for one in spec.get("mounts", []):
+        if one.get("type") in ("cgroup", "cgroup2") and one["destination"].rstrip("/") == "/sys/fs/cgroup":
+            if "ro" in one.get("options", []):
+                return 0
+            for mapping in linux.get("uidMappings", []):
+                if mapping["containerID"] == 0:
+                    return mapping["hostID"]
+    return 0
+
+
 def expand(name: str) -> str:
     """ "/a.slice/a-b.slice" of "a-b.slice", "/" of "-.slice": where systemd has a slice. Errors: InvalidArgument."""
     inner = name.removesuffix(".slice")
@@ -76,14 +92,16 @@ def annotated(annotations: Mapping[str, str]) -> list[Property]:
         name = key.removeprefix(ANNOTATION)
         if name == key:
             continue
-        if len(name) < 3 or not (name.isascii() and name.isalpha()):
-            raise InvalidArgument(f"Annotation {key} name incorrect: {name}")
+        if len(name) < 3:
+            raise InvalidArgument(f"annotation {key} name incorrect: too short")
+        if not (name.isascii() and name.isalpha()):
+            raise InvalidArgument(f"annotation {key} name incorrect: contains non-alphabetic character")
         try:
             value = variant.parse(text)
             if name.endswith("Sec") and name[-4:-3].islower():
                 name, value = name[:-3] + "USec", _microseconds(value)
         except InvalidArgument as error:
-            raise InvalidArgument(f"Annotation {key}={text} value parse error: {error}") from None
+            raise InvalidArgument(f"annotation {key}={text} value parse error: {error}") from None
         found.append((name, value))
     return found
 
@@ -96,7 +114,11 @@ def _microseconds(value: tuple[str, Any]) -> tuple[str, int]:
 
 
 def at_start(made: Settings, pids: Sequence[int], unified: bool, asked: list[Property]) -> list[Property]:
-    """What a transient unit is made with. Accounting makes systemd give it a cgroup of every controller."""
+    """What a transient unit is made with. Accounting makes systemd give it a cgroup of every controller.
+
+    So does, on v1, a device list, here of all devices until the container is ready for its own: without one systemd
+    may move everything out of the unit's devices cgroup again, which it then thinks unused.
+    """
     found: list[Property] = [("Description", ("s", f"libcontainer container {made['name']}"))]
     if unit_name(made).endswith(".slice"):
         found.append(("Wants", ("as", [slice_of(made)])))
@@ -105,6 +127,8 @@ def at_start(made: Settings, pids: Sequence[int], unified: bool, asked: list[Pro
     found.append(("PIDs", ("au", list(pids))))
     for name in ("Memory", "CPU", "IO" if unified else "BlockIO", "Tasks"):
         found.append((f"{name}Accounting", ("b", True)))
+    if not unified:
+        found.append(("DeviceAllow", ("a(ss)", [("char-*", "rwm"), ("block-*", "rwm")])))
     found.append(("DefaultDependencies", ("b", False)))
     return [*found, *asked]
 

@@ -21,10 +21,9 @@ from sampan.runtime.cgroup.bus import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import Any
 
-    from sampan.oci.spec import Resources
+    from sampan.oci.spec import Resources, Spec
     from sampan.runtime.cgroup import Paths
     from sampan.runtime.cgroup.bus import Connection
     from sampan.runtime.cgroup.dbus import Message
@@ -41,15 +40,16 @@ _MANAGER = "org.freedesktop.systemd1.Manager"
 class UnitPlan:
     """What `launch` needs of a unit that is to be made: `settings` for the state, and its cgroups."""
 
-    __slots__ = ("_asked", "_hold", "_unified", "paths", "settings")
+    __slots__ = ("_asked", "_hold", "_owner", "_unified", "paths", "settings")
 
-    def __init__(self, cgroups_path: str, container_id: str, annotations: Mapping[str, str], host: HostFacts) -> None:
+    def __init__(self, spec: Spec, container_id: str, host: HostFacts) -> None:
         """Errors: InvalidArgument for a path or an annotation that is wrong, Error where no systemd runs."""
-        self._asked = systemd.annotated(annotations)
-        self.settings = systemd.settings(cgroups_path, container_id, host.rootless)
+        self._asked = systemd.annotated(spec.get("annotations", {}))
+        self.settings = systemd.settings(spec.get("linux", {}).get("cgroupsPath", ""), container_id, host.rootless)
         if not os.path.isdir("/run/systemd/system"):
             raise Error("systemd not running on this host, cannot use systemd cgroups manager")
         self._unified = host.cgroup_mode == "unified"
+        self._owner = systemd.owner(spec) if self._unified else 0
         self.paths = paths(self.settings, host)
         self._hold = (-1, -1)
 
@@ -65,6 +65,8 @@ class UnitPlan:
             finally:
                 with_manager.close()
             cgroup.complete(self.paths)
+            if self._owner:
+                _delegate(self.paths[""], self._owner)
         except Error as error:
             self._give_up()
             text = f"unable to start container process: unable to apply cgroup configuration: {error}"
@@ -99,6 +101,20 @@ def _fork_holder() -> tuple[int, int]:
             os._exit(0)
     os.close(reading)
     return pid, writing
+
+
+def _delegate(directory: str, owner: int) -> None:
+    """Give the container's root what it needs to divide its cgroup. Source: cgroup-v2.rst, "Delegation Containment"."""
+    try:
+        with open("/sys/kernel/cgroup/delegate", encoding="ascii") as file:
+            names = file.read().split()
+    except FileNotFoundError:
+        names = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads"]
+    for path in (directory, *(f"{directory}/{name}" for name in names)):
+        try:
+            os.chown(path, owner, -1)
+        except FileNotFoundError:
+            continue  # a kernel may list what a controller that is off would have
 
 
 def paths(settings: Settings, host: HostFacts) -> Paths:
