@@ -28,7 +28,8 @@ USER, PASSWORD = "alice", "open sesame"
 class Authority:
     """A certificate authority of our own, made by the openssl command, and one server certificate by it."""
 
-    def __init__(self, scratch: str) -> None:
+    def __init__(self, scratch: str, *addresses: str) -> None:
+        """`addresses`: what the server's certificate is for besides REGISTRY_NAME."""
         self.certificate, self.key = f"{scratch}/ca.pem", f"{scratch}/ca.key"
         self.server_certificate, self.server_key = f"{scratch}/server.pem", f"{scratch}/server.key"
         _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=sampan tests",
@@ -36,7 +37,8 @@ class Authority:
         _openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={REGISTRY_NAME}",
                  "-keyout", self.server_key, "-out", f"{scratch}/server.csr")  # fmt: skip
         with open(f"{scratch}/server.ext", "w") as file:
-            file.write(f"subjectAltName=DNS:{REGISTRY_NAME},IP:{REGISTRY_ADDRESS}\n")
+            more = "".join(f",IP:{address}" for address in addresses)
+            file.write(f"subjectAltName=DNS:{REGISTRY_NAME},IP:{REGISTRY_ADDRESS}{more}\n")
         _openssl("x509", "-req", "-days", "2", "-in", f"{scratch}/server.csr", "-CA", self.certificate,
                  "-CAkey", self.key, "-CAcreateserial", "-extfile", f"{scratch}/server.ext",
                  "-out", self.server_certificate)  # fmt: skip
@@ -66,7 +68,9 @@ class Registry:
         port: int = PLAIN_PORT,
         authority: Authority | None = None,
         realm: str = "",
+        wants_certificate: bool = False,
     ) -> None:
+        """`wants_certificate`: only clients with a certificate by the authority are let in."""
         self.address, self.port, self._machine = address, port, machine
         self.host = f"{REGISTRY_NAME if authority else address}:{port}"
         settings: dict[str, Any] = {
@@ -77,6 +81,8 @@ class Registry:
         }
         if authority:
             settings["http"]["tls"] = {"certificate": authority.server_certificate, "key": authority.server_key}
+        if authority and wants_certificate:
+            settings["http"]["tls"]["clientcas"] = [authority.certificate]
         if authority and realm:
             settings["auth"] = {
                 "token": {"realm": realm, "service": "registry", "issuer": "sampan tests",
@@ -151,11 +157,13 @@ class TokenServer(_Server):
     https://distribution.github.io/distribution/spec/auth/jwt/
     """
 
-    def __init__(self, machine: Machine, authority: Authority) -> None:
-        self._authority = authority
-        self.realm = f"http://127.0.0.1:{TOKEN_SERVER_PORT}/token"
+    def __init__(
+        self, machine: Machine, authority: Authority, port: int = TOKEN_SERVER_PORT, grants: tuple[str, ...] = ("pull",)
+    ) -> None:
+        self._authority, self._grants = authority, grants
+        self.realm = f"http://127.0.0.1:{port}/token"
         self.asked: list[dict[str, list[str]]] = []
-        super().__init__(machine, "127.0.0.1", TOKEN_SERVER_PORT)
+        super().__init__(machine, "127.0.0.1", port)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         query = parse_qs(urlsplit(request.path).query)
@@ -169,7 +177,7 @@ class TokenServer(_Server):
         access = []
         for scope in query.get("scope", []) if credential else []:
             kind, name, actions = scope.split(":")
-            access.append({"type": kind, "name": name, "actions": [a for a in actions.split(",") if a == "pull"]})
+            access.append({"type": kind, "name": name, "actions": [a for a in actions.split(",") if a in self._grants]})
         token = self._token(access)
         _reply(request, 200, json.dumps({"token": token, "access_token": token, "expires_in": 300}).encode())
 
@@ -189,16 +197,16 @@ class FaultyFront(_Server):
     corrupt  one byte is another one, every time; of a JSON document one that leaves it a JSON document
     """
 
-    def __init__(self, machine: Machine, behind: Registry) -> None:
+    def __init__(self, machine: Machine, behind: Registry, port: int = FAULTY_PORT) -> None:
         self._machine, self._behind = machine, behind
-        self.host = f"127.0.0.1:{FAULTY_PORT}"
+        self.host = f"127.0.0.1:{port}"
         self.faults: dict[str, str] = {}
         self.requests: list[tuple[str, str]] = []
         self._lock = threading.Lock()
-        super().__init__(machine, "127.0.0.1", FAULTY_PORT)
+        super().__init__(machine, "127.0.0.1", port)
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
-        digest = request.path.rsplit("/", 1)[-1]
+        digest = urlsplit(request.path).path.rsplit("/", 1)[-1]
         wanted = request.headers.get("Range", "")
         with self._lock:
             self.requests.append((request.path, wanted))

@@ -116,7 +116,7 @@ def _transport(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorSSLError):
         if is_plain_http(error):
             return "http: server gave HTTP response to HTTPS client"
-        return f"remote error: tls: {error.os_error.strerror or error.os_error}"
+        return _alert(error.os_error)
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"dial tcp {_address(error)}: connect: {_reason(error.os_error)}"
     if isinstance(error, TimeoutError):
@@ -124,8 +124,20 @@ def _transport(error: BaseException) -> str:
     if isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return "unexpected EOF"
     if isinstance(error, OSError):
-        return _reason(error)
+        # An alert after the handshake (of TLS 1.3, about our certificate) comes with what was being read.
+        inner = next(
+            (one for one in (error, error.__cause__, error.__context__) if isinstance(one, ssl.SSLError)), None
+        )
+        return _alert(inner) if inner is not None else _reason(error)
     return str(error) or type(error).__name__
+
+
+def _alert(error: OSError) -> str:
+    """What the other side ended the connection with: OpenSSL's name SSLV3_ALERT_BAD_CERTIFICATE in Go's words."""
+    name = getattr(error, "reason", "") or ""
+    _, found, alert = name.partition("_ALERT_")
+    words = alert.replace("_", " ").lower() if found else error.strerror or str(error)
+    return f"remote error: tls: {words}"
 
 
 def is_plain_http(error: BaseException) -> bool:
