@@ -104,7 +104,7 @@ def run(
     if systemd:
         from sampan.runtime.cgroup.unit import UnitPlan
 
-        unit = UnitPlan(spec.get("linux", {}).get("cgroupsPath", ""), container_id, spec.get("annotations", {}), host)
+        unit = UnitPlan(spec, container_id, host)
     folder = state.reserve(root, container_id)
     try:
         notices = _offer_notices(spec, folder, create_only)
