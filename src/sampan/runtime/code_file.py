@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     Witness = tuple[str, int, int]
     Part = tuple[str, str, bool, CodeType]
 
-ROOTS = ("__main__", "cli", "create", "exec", "attend", "delete")
+ROOTS = ("__main__", "seal", "cli", "create", "exec", "attend", "delete")
 """What is imported for the sake of the file: all that a container is started by, and its end seen with."""
+_STARTING = ("encodings", "importlib")
+"""Packages that an interpreter has loaded from files before it runs any code, or needs for loading."""
 
 
 def load(witnesses: list[Witness], parts: list[Part], home: str) -> None:
@@ -60,15 +62,13 @@ def write(path: str, packages: str) -> None:
     Modules imported before this call are replaced by new ones. Errors: OSError.
     """
     parts = _recorded()
-    with open(__file__, "rb") as file:
-        own = compile(file.read(), __file__, "exec", dont_inherit=True)
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     witnesses = [packages]
     if home != packages:
         witnesses += [__file__, *(path for _, path, _, _ in parts)]  # an editable install, where a file changes alone
     from marshal import dumps
 
-    data = dumps((own, [_witness(name) for name in witnesses], parts, home))
+    data = dumps((_bare_code(__file__), [_witness(name) for name in witnesses], parts, home))
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "xb") as file:
@@ -138,8 +138,9 @@ def _recorded() -> list[Part]:
                 spec.loader = Recorder(spec.loader.name, spec.loader.path)
             return spec
 
-    for name in list(sys.modules):
-        if name == "__future__" or name.partition(".")[0] == "sampan":
+    for name, module in list(sys.modules.items()):
+        spec = module.__spec__
+        if spec is not None and type(spec.loader) is SourceFileLoader and not name.startswith(_STARTING):
             del sys.modules[name]
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
     try:
