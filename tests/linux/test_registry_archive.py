@@ -14,10 +14,12 @@ from collections.abc import AsyncIterator
 import pytest
 from tests.contract.registry_bench import FakeRegistry, Puller
 from tests.peers import images as made
+from tests.peers.waiting import eventually
 
 from sampan import errors
+from sampan.containerd.archive import export_archive
 from sampan.containerd.services import Image
-from sampan.oci.image import MEDIA_OCI_INDEX
+from sampan.oci.image import MEDIA_OCI_INDEX, Platform
 
 pytestmark = pytest.mark.root
 
@@ -160,6 +162,95 @@ def test_saved_images_come_back_the_same(run, tmp_path):
     run(body)
 
 
+def test_what_is_known_is_read_over_and_nothing_is_kept_twice(run, tmp_path):
+    """A layer of 8 MB that is here already: the archive streams by, the store does not grow, nor does memory."""
+    layer = made.layer(made.tar([made.Entry("big", content=os.urandom(8 << 20))]), "none")
+    one = made.image([layer])
+
+    async def body(puller):
+        import tracemalloc
+
+        data, _ = layout(tmp_path, one)
+        await load(puller, data)
+        blob = puller.core.content.path(layer.digest)
+        before = os.stat(blob)
+        written: list[str] = []
+        tracemalloc.start()
+        try:
+            [loaded] = await load(puller, data)
+            written += [ref for ref, _, _ in puller.core.content.ingests()]
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        finally:
+            tracemalloc.stop()
+        assert (os.stat(blob).st_ino, written) == (before.st_ino, [])
+        pieces_saved = [len(piece) async for piece in export_archive(puller.core.content, [("", loaded.target)])]
+        assert max(pieces_saved) <= 1 << 20, "a piece at a time"
+
+    run(body)
+
+
+def test_only_the_wanted_platforms_are_exported(run, tmp_path):
+    own, other = image(), image("g", made.OTHER_ARCHITECTURE)
+
+    async def body(puller):
+        data, digest = layout(tmp_path, own, other, as_index=True)
+        [loaded] = await load(puller, data)
+        wanted = [Platform("linux", made.OTHER_ARCHITECTURE)]
+        pieces = export_archive(puller.core.content, [(loaded.name, loaded.target)], platforms=wanted, docker=False)
+        saved = b"".join([piece async for piece in pieces])
+        with tarfile.open(fileobj=io.BytesIO(saved)) as tar:
+            names = tar.getnames()
+            index = json.load(tar.extractfile("index.json"))
+        blobs = {name[len("blobs/sha256/") :] for name in names if name.startswith("blobs/sha256/")}
+        kept = {digest[7:], *(blob.digest[7:] for blob in (other.manifest, *other.blobs))}
+        assert blobs == kept
+        assert index["manifests"][0]["digest"] == digest
+        assert "manifest.json" not in names
+
+    run(body)
+
+
+@pytest.mark.needs("containerd")
+def test_what_is_saved_containerd_imports(run, tmp_path):
+    one, other = image(), image("g")
+
+    async def body(puller):
+        registry = FakeRegistry()
+        async with registry.serving():
+            registry.add("one", one)
+            registry.add("other", other)
+            names = [(await puller.pull(f"{registry.host}/{name}")).name for name in ("one", "other")]
+        (tmp_path / "saved.tar").write_bytes(b"".join(puller.core.transfer.save(names)))
+        listed = await asyncio.to_thread(imported_by_containerd, tmp_path)
+        for name, digest in zip(names, (one.manifest.digest, other.manifest.digest), strict=True):
+            assert f"{name} {digest}" in listed
+
+    run(body)
+
+
+def imported_by_containerd(scratch) -> list[str]:
+    """NAME DIGEST of each image that a containerd of its own has after `ctr images import saved.tar`."""
+    (scratch / "config.toml").write_text('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+    hidden = 'mkdir -p /run/containerd; mount -t tmpfs x /run/containerd && exec "$0" "$@"'
+    daemon = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", hidden, "containerd", "--config", f"{scratch}/config.toml",
+         "--address", f"{scratch}/sock", "--root", f"{scratch}/c-root", "--state", f"{scratch}/c-state"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    ctr = ["ctr", "--address", f"{scratch}/sock"]
+    try:
+        eventually(lambda: subprocess.run([*ctr, "version"], capture_output=True).returncode == 0)
+        imported = [*ctr, "images", "import", "--no-unpack", f"{scratch}/saved.tar"]
+        done = subprocess.run(imported, capture_output=True, text=True)
+        if "no-unpack" in done.stderr:  # 1.6 always unpacks
+            done = subprocess.run([*imported[:5], imported[-1]], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found = subprocess.run([*ctr, "images", "ls"], capture_output=True, text=True, check=True).stdout
+        return [" ".join((line.split()[0], line.split()[2])) for line in found.splitlines()[1:]]
+    finally:
+        daemon.terminate()
+        daemon.wait()
+
+
 def test_an_image_for_another_platform_is_stored_and_not_unpacked(run, tmp_path):
     other = image("g", made.OTHER_ARCHITECTURE)
 
@@ -200,6 +291,15 @@ def bad_archives() -> dict[str, tuple[bytes, type[Exception]]]:
         "index is no json": (archive({"index.json": b"{"}), errors.InvalidArgument),
         "odd docker manifest": (archive({"manifest.json": b'[{"Config": 1, "Layers": [2]}]'}), errors.InvalidArgument),
         "docker manifest of nothing": (archive({"manifest.json": b"[]"}), errors.InvalidArgument),
+        "a path for a layer's id": (
+            archive({"repositories": b'{"a": {"b": "../../etc"}}'}), errors.InvalidArgument),
+        "a ring of layers": (archive({"repositories": json.dumps({"a": {"b": "c" * 64}}).encode(),
+            f"{'c' * 64}/json": json.dumps({"parent": "c" * 64}).encode()}), errors.InvalidArgument),
+        "repositories is a list": (archive({"repositories": b"[1]"}), errors.InvalidArgument),
+        "tags are a list": (archive({"repositories": b'{"a": ["b"]}'}), errors.InvalidArgument),
+        "no repository": (archive({"repositories": b"{}"}), errors.InvalidArgument),
+        "a layer's json is none": (archive({"repositories": json.dumps({"a": {"b": "c" * 64}}).encode(),
+            f"{'c' * 64}/json": b"["}), errors.InvalidArgument),
         "bad name": (archive({**blobs, "manifest.json": json.dumps([{"Config": wrong, "Layers": [],
             "RepoTags": ["Bad Name"]}]).encode()}), errors.InvalidArgument),
     }  # fmt: skip
