@@ -99,6 +99,7 @@ class Faulty(SampandWithBoth):
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            start_new_session=True,
         )
 
     def shell(self, script: str, **variables: str) -> tuple[int, str]:
@@ -165,8 +166,8 @@ def test_no_moment_of_death_loses_or_halves_anything(victim: Faulty, shelf: Shel
             pass
         ended = client.poll()
         engine.kill()
-        said, _ = client.communicate(timeout=30)
         engine.start()
+        said = ending(client)
         told = f"round {number} of seed {SEED}: {deed.name}, {'killed' if ended is None else ended}: {said}"
         assert running(engine, steady) == steady, told
         for check in ("docker image inspect $KEPT", "ctr images ls -q | grep -q $KEPT", deed.whole,
@@ -176,6 +177,16 @@ def test_no_moment_of_death_loses_or_halves_anything(victim: Faulty, shelf: Shel
         engine.shell(deed.after, **variables)
         eventually(lambda: engine.fsck() == "", what=f"fsck is clean; {told}\n{engine.fsck()}")
     everything_goes(engine, names, fresh)
+
+
+def ending(client: subprocess.Popen[str]) -> str:
+    """What the client said in all. Some wait for the daemon to come back and go on, for ever if need be."""
+    try:
+        said, _ = client.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        os.killpg(client.pid, signal.SIGKILL)
+        said, _ = client.communicate()
+    return said
 
 
 def everything_goes(engine: Faulty, names: dict[str, str], fresh: set[str]) -> None:

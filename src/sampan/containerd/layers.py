@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from sampan import errors
 from sampan.containerd.content import BlobIngest, ContentStore
 from sampan.containerd.diff.stream import Source
-from sampan.containerd.diff.unpack import Unpacked, unpack
+from sampan.containerd.diff.unpack import Unpacked
+from sampan.containerd.diff.unpackers import WORTH, Unpackers
 from sampan.containerd.remotes.download import Cut, Pipe, Recorded, download
 from sampan.containerd.remotes.registry import Repository
 from sampan.containerd.services import Progress
@@ -36,7 +37,8 @@ _DRAIN = 1 << 18
 
 
 def extraction_key(chain: str) -> str:
-    """Of the active snapshot a layer is unpacked into; `Layers.recover` knows them by the prefix."""
+    """Of a snapshot that lives no longer than this process, above all the active one that a layer is unpacked into;
+    `Layers.recover` knows them by the prefix."""
     return f"extract-{os.urandom(4).hex()} {chain}"
 
 
@@ -68,12 +70,13 @@ class Layers:
         self.slots = asyncio.Semaphore(downloads)
         # Twice the downloads: layers whose blob is already here unpack beside those that are coming.
         self.threads = ThreadPoolExecutor(2 * downloads, thread_name_prefix="layer")
+        self._unpackers = Unpackers()
         self._blob_locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def recover(self) -> None:
         """After a crash: extractions that nobody finished."""
         for info in list(self.snapshots.walk()):
-            if info.kind == "active" and info.name.startswith("extract-"):
+            if info.kind in ("active", "view") and info.name.startswith("extract-"):
                 self.snapshots.remove(info.name)
 
     def blob_lock(self, digest: str) -> asyncio.Lock:
@@ -88,23 +91,34 @@ class Layers:
             await asyncio.wait({job.task})
         if job is None:
             job = self.jobs[layer.chain] = LayerJob(self, layer, repository)
+            if layer.blob.size >= WORTH and not isinstance(self.snapshots, ErofsSnapshotter):
+                self._unpackers.begin()
         job.listeners.append(report)
         if job.last is not None:
             report(job.last)
         return job
 
-    def unpack(self, source: Source, root: str) -> Unpacked:
-        """In a thread: a layer into directory `root`. InvalidArgument when it is none."""
+    def forget(self, job: LayerJob) -> None:
+        """`job` has ended."""
+        if self.jobs.get(job.layer.chain) is job:
+            del self.jobs[job.layer.chain]
+        if not self.jobs:
+            self._unpackers.rest()
+
+    def unpack(self, source: Source, size: int, root: str) -> Unpacked:
+        """In a thread: a layer whose blob has `size` bytes into directory `root`. InvalidArgument when it is none."""
         snapshots = self.snapshots
         if isinstance(snapshots, ErofsSnapshotter):
             return snapshots.unpack(source, root)
-        return unpack(source, root, os.path.dirname(root), stacks=snapshots.stacks, userxattr=snapshots.userxattr)
+        return self._unpackers.unpack(
+            source, size, root, os.path.dirname(root), stacks=snapshots.stacks, userxattr=snapshots.userxattr
+        )
 
     def unpack_stored(self, blob: Descriptor, root: str, moved: Callable[[int], None]) -> Unpacked:
         """In a thread: the same from the content store; `moved` hears how far it is. Error in docker's words."""
         with self.content.open(blob.digest) as file:
             try:
-                return self.unpack(_Watched(file, moved), root)
+                return self.unpack(_Watched(file, moved), blob.size, root)
             except errors.InvalidArgument as error:
                 raise errors.Error(f"failed to register layer: {error}") from error
 
@@ -151,8 +165,7 @@ class LayerJob:
             self.task.cancel()
             await asyncio.wait({self.task})
         self.discard()
-        if self._layers.jobs.get(self.layer.chain) is self:
-            del self._layers.jobs[self.layer.chain]
+        self._layers.forget(self)
 
     def discard(self) -> None:
         """Throw away what was unpacked, unless it was committed."""
@@ -258,7 +271,7 @@ class LayerJob:
         try:
             try:
                 if root:
-                    unpacked = self._layers.unpack(source, root)
+                    unpacked = self._layers.unpack(source, self.layer.blob.size, root)
             except errors.InvalidArgument as error:
                 failure = error
             # Whether the bytes are wrong or the layer is, only the whole blob's digest can tell.

@@ -1,14 +1,15 @@
 """Unpacking one layer from a byte stream: decompress, hash, write, in one pass.
 
-Where it runs: in a thread of sampand's, one per layer. Forking is out, since sampand has threads and a child would
-inherit a lock that another thread holds. Inflating, hashing and every system call release the interpreter's lock: two
-layers of 6,000 files in two threads took 0.77 to 0.89 of the time of one after the other on ext4 (two cores, others at
-work). A resident pair of helper processes would reach 0.5, for some 20 MB of memory each; most of the time is the
-kernel's (creating the file, 28 us of processor per file in all on tmpfs), which the erofs index of FLOOR.md avoids.
+Where it runs: for a layer of some size in a process of its own (`unpackers.py`), since four threads of one interpreter
+took longer than one (0.9 against 0.8 s for 20,000 files on ext4, two cores) and two processes 0.5 s. There a thread
+decompresses and hashes ahead of the one that writes: both release the interpreter's lock for most of their time.
 """
 
 from __future__ import annotations
 
+import queue
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sampan import errors
@@ -18,6 +19,8 @@ from sampan.oci import digest
 
 # Large enough that hashing and inflating release the lock for a while, small enough to stay in the cache.
 _CHUNK = 1 << 18
+# Chunks that are decompressed before they are written.
+_AHEAD = 8
 
 
 @dataclass(slots=True)
@@ -29,23 +32,51 @@ class Unpacked:
     size: int = 0
 
 
-def unpack(source: Source, root: str, scratch: str, *, stacks: bool, userxattr: bool = False) -> Unpacked:
+def unpack(
+    source: Source, root: str, scratch: str, *, stacks: bool, userxattr: bool = False, ahead: bool = False
+) -> Unpacked:
     """Write the layer read from `source` into directory `root`.
 
     `stacks`: the directory is one layer of an overlay; otherwise it is a copy of the layers below. `scratch` is a
-    directory on the same file system. InvalidArgument for bytes that are no layer; OSError; what `source` raises."""
+    directory on the same file system. `ahead`: read in a thread. InvalidArgument for bytes that are no layer; OSError;
+    what `source` raises."""
     writer = LayerWriter(root, scratch, whiteouts=OVERLAY if stacks else REMOVE, userxattr=userxattr)
     hasher = digest.hasher()
     try:
-        stream = decompressed(source)
+        chunks = _hashed(source, hasher.update)
         size = 0
-        while chunk := stream.read(_CHUNK):
+        for chunk in _read_ahead(chunks) if ahead else chunks:
             size += len(chunk)
-            hasher.update(chunk)
             writer.feed(chunk)
         return Unpacked(f"sha256:{hasher.hexdigest()}", writer.finish(), size)
     finally:
         writer.close()
+
+
+def _hashed(source: Source, update: Callable[[bytes], object]) -> Iterator[bytes]:
+    stream = decompressed(source)
+    while chunk := stream.read(_CHUNK):
+        update(chunk)
+        yield chunk
+
+
+def _read_ahead(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same, made in a thread. Whoever gives up early ends the process: the thread may wait for ever."""
+    ready: queue.Queue[bytes | Exception | None] = queue.Queue(_AHEAD)
+
+    def read() -> None:
+        try:
+            for chunk in chunks:
+                ready.put(chunk)
+            ready.put(None)
+        except Exception as error:
+            ready.put(error)
+
+    threading.Thread(target=read, daemon=True).start()
+    while (found := ready.get()) is not None:
+        if isinstance(found, Exception):
+            raise found
+        yield found
 
 
 def verify(unpacked: Unpacked, diff_id: str) -> None:
