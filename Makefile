@@ -8,8 +8,8 @@ setup: .venv/.installed-dev
 	@scripts/venv dev
 
 check: setup
-	.venv/bin/ruff check src tests bench
-	.venv/bin/ruff format --check src tests bench
+	.venv/bin/ruff check src tests bench fuzz
+	.venv/bin/ruff format --check src tests bench fuzz
 	.venv/bin/mypy
 
 test: setup

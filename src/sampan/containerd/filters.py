@@ -102,7 +102,7 @@ class _Parser:
             return Selector(tuple(path), operator, value)
         try:
             return Selector(tuple(path), operator, value, re.compile(value))
-        except re.error as error:
+        except (re.error, RecursionError, OverflowError) as error:
             raise self._wrong(f"error parsing regexp: {error}") from error
 
     def _field(self) -> str:

@@ -190,6 +190,21 @@ class MapOf:
         self.shape = shape
 
 
+class Needed:
+    """The shape of a member that its object must have."""
+
+    __slots__ = ("shape",)
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+
+class PageSize:
+    """The shape of a huge page's size, "2MB": it becomes part of a file's name."""
+
+    __slots__ = ()
+
+
 _I32 = Integer(-(1 << 31), (1 << 31) - 1)
 _U16 = Integer(0, (1 << 16) - 1)
 _U32 = Integer(0, (1 << 32) - 1)
@@ -242,8 +257,8 @@ RESOURCES: Shape = {
         "throttleReadBpsDevice": [_THROTTLE_DEVICE], "throttleWriteBpsDevice": [_THROTTLE_DEVICE],
         "throttleReadIOPSDevice": [_THROTTLE_DEVICE], "throttleWriteIOPSDevice": [_THROTTLE_DEVICE],
     },
-    "hugepageLimits": [{"pageSize": str, "limit": _U64}],
-    "network": {"classID": _U32, "priorities": [{"name": str, "priority": _U32}]},
+    "hugepageLimits": [{"pageSize": Needed(PageSize()), "limit": Needed(_U64)}],
+    "network": {"classID": _U32, "priorities": [{"name": Needed(str), "priority": Needed(_U32)}]},
     "rdma": MapOf({"hcaHandles": _U32, "hcaObjects": _U32}),
     "unified": MapOf(str),
 }  # fmt: skip
@@ -323,7 +338,10 @@ def check(value: object, shape: Shape, path: str) -> None:
         for name, member in value.items():
             inner = shape.get(name)
             if inner is not None:
-                check(member, inner, f"{path}.{name}" if path else name)
+                check(member, inner.shape if type(inner) is Needed else inner, f"{path}.{name}" if path else name)
+        for name, inner in shape.items():
+            if type(inner) is Needed and name not in value:
+                raise InvalidArgument(f"{path}.{name}: must be given")
     elif isinstance(shape, list):
         _expect(value, list, path)
         assert isinstance(value, list)
@@ -337,6 +355,11 @@ def check(value: object, shape: Shape, path: str) -> None:
             raise InvalidArgument(f"{path}: expected an integer, not {_kind(value)}")
         if not shape.low <= value <= shape.high:
             raise InvalidArgument(f"{path}: {value} is out of range {shape.low}..{shape.high}")
+    elif isinstance(shape, PageSize):
+        _expect(value, str, path)
+        number, unit = str(value)[:-2], str(value)[-2:]
+        if unit not in ("KB", "MB", "GB") or not (number.isascii() and number.isdecimal()) or number[0] == "0":
+            raise InvalidArgument(f'{path}: "{value}" is not the size of a page, as "2MB"')
     elif isinstance(shape, MapOf):
         _expect(value, dict, path)
         assert isinstance(value, dict)

@@ -108,7 +108,7 @@ class Launch:
             return self._give_up("Error", text)
 
     def _answer(self, word: str, payload: str, received: list[int]) -> Event | None:
-        if word == handshake.HOOKS:
+        if word == handshake.HOOKS and self._poll is not None:
             self._set_limits("procHooks")
             self._run_hooks("prestart", "createRuntime", status="creating")
             return None

@@ -26,7 +26,7 @@ FIFO = "exec.fifo"
 OCI_VERSION = "1.2.0"
 _FILE = "state.json"
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
-_RUNC_NAMES = {
+RUNC_NAMES = {
     "mount": "NEWNS", "network": "NEWNET", "ipc": "NEWIPC", "uts": "NEWUTS", "pid": "NEWPID", "user": "NEWUSER",
     "cgroup": "NEWCGROUP", "time": "NEWTIME",
 }  # fmt: skip
@@ -104,14 +104,14 @@ def new(
         "created": timestamp(time.time_ns()),
         "config": {
             "rootfs": rootfs,
-            "namespaces": [{"type": _RUNC_NAMES[kind], "path": path} for kind, path in names.items()],
+            "namespaces": [{"type": RUNC_NAMES[kind], "path": path} for kind, path in names.items()],
             "labels": [*labels, f"bundle={bundle}"],
             "cgroups": cgroups or {"path": linux.get("cgroupsPath", "")},
             "version": spec.get("ociVersion", ""),
         },
         "rootless": False,
         "cgroup_paths": cgroup_paths,
-        "namespace_paths": {name: procfs.namespace_path(pid, kind) for kind, name in _RUNC_NAMES.items()},
+        "namespace_paths": {name: procfs.namespace_path(pid, kind) for kind, name in RUNC_NAMES.items()},
         "intel_rdt_path": "",
         "bundle": bundle,
         "spec": spec,
@@ -140,9 +140,23 @@ def load(root: str, container_id: str) -> State:
         found: State = document.load(path)
     except (FileNotFoundError, NotADirectoryError):
         raise NotFound("container does not exist") from None
-    if not isinstance(found, dict) or any(not isinstance(found.get(key), kind) for key, kind in _SHAPE.items()):
+    if not _is_state(found) or found["id"] != container_id:
         raise DataLoss(f"{path}: not the state of a container")
     return found
+
+
+def _is_state(found: Any) -> bool:
+    if not isinstance(found, dict) or any(not isinstance(found.get(key), kind) for key, kind in _SHAPE.items()):
+        return False
+    config = found["config"]
+    return (
+        found["init_process_pid"] > 0
+        and isinstance(config.get("rootfs"), str)
+        and isinstance(config.get("version"), str)
+        and isinstance(config.get("namespaces"), list)
+        and all(isinstance(part, str) for entry in found["cgroup_paths"].items() for part in entry)
+        and not any("\0" in path for path in found["cgroup_paths"].values())
+    )
 
 
 def remove(root: str, container_id: str) -> None:

@@ -28,7 +28,7 @@ def update(root: str, found: dict[str, Any], resources: Resources) -> None:
 
     `found` is changed too. Errors: InvalidArgument, Conflict, Error when the kernel refuses (the old are set again).
     """
-    oci_spec.check(resources, oci_spec.RESOURCES, "resources")
+    oci_spec.check(resources, oci_spec.RESOURCES, "linux.resources")
     if state.status(root, found) == "stopped":
         raise Conflict("container not running")
     linux = found["spec"].setdefault("linux", {})
@@ -62,7 +62,7 @@ def parse_size(text: str, flag: str) -> int:
     unit = text.lower()[len(number) :].strip().removesuffix("ib").removesuffix("b")
     try:
         return int(float(number) * _SIZES[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise InvalidArgument(f'invalid value for {flag}: invalid size: "{text}"') from None
 
 

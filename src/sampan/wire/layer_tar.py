@@ -374,7 +374,9 @@ def _pax_records(payload: bytes) -> list[tuple[bytes, bytes]]:
     at = 0
     while at < len(payload):
         space = payload.find(b" ", at, at + 21)
-        length = _decimal(payload[at:space]) if space > at else 0
+        if space <= at:
+            raise TarError("invalid extended header")
+        length = _decimal(payload[at:space])
         record = payload[space + 1 : at + length]
         key, equals, value = record[:-1].partition(b"=")
         if length <= space + 1 - at or at + length > len(payload) or record[-1:] != b"\n" or not equals or not key:

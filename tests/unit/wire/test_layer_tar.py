@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sampan.wire import layer_tar
+from sampan.wire import layer_tar, tar_member
 from sampan.wire.layer_tar import Entry, LayerTar, TarError
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
@@ -119,6 +119,16 @@ def test_a_member_of_more_than_8_gib_announces_its_size() -> None:
         assert entry.size == 9 << 30
         with pytest.raises(TarError):
             reader.finish()
+
+
+@pytest.mark.parametrize("tail", [b"x" * 40, b"12", b"\n", b" 5 a=b\n", b"7x=y a\n", b"0 a=b\n"])
+def test_what_follows_a_good_record_must_be_one_too(tail: bytes) -> None:
+    """Bytes without a length were once read as an empty record, for ever."""
+    header = tar_member.member(b"x", b"x", mode=0o644, size=len(tail) + 6)
+    reader = LayerTar()
+    with pytest.raises(TarError):
+        reader.feed((header + b"6 a=b\n" + tail).ljust(1536, b"\0"))
+        reader.finish()
 
 
 def test_pax_records_bring_xattrs_and_nanoseconds() -> None:
