@@ -54,8 +54,9 @@ def test_the_outcome_is_that_of_unpacking_here(unpackers, tmp_path):
     here = unpack(io.BytesIO(TAR), *into(tmp_path, "here"), stacks=True)
     assert there == here
     assert there.applied.links == [(b"link", b"below/target")] and there.applied.implied == [b"implied"]
-    # A directory that no member names has the time at which it was made.
-    look = ["find", ".", "-type", "d", "-printf", "%P %m\\n", "-o", "-printf", "%P %y %m %U %G %n %s %T@ %l\\n"]
+    # Whiteouts and directories that no member names have the time at which they were made.
+    timeless = ["(", "-type", "d", "-o", "-type", "c", ")", "-printf", "%P %y %m\\n"]
+    look = ["find", ".", *timeless, "-o", "-printf", "%P %y %m %U %G %n %s %T@ %l\\n"]
     seen = [subprocess.run(look, cwd=tmp_path / one / "fs", capture_output=True).stdout for one in ("here", "there")]
     assert sorted(seen[0].splitlines()) == sorted(seen[1].splitlines()) != []
 
