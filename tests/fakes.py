@@ -375,6 +375,9 @@ class FakeNetworks:
     def reconcile(self, live: Sequence[str]) -> None:
         self.reserved &= set(live)
 
+    def plan(self, container_id: str) -> Plan | None:
+        return self.reserve(container_id) if container_id in self.reserved else None
+
 
 class FakeEvents:
     def __init__(self) -> None:
@@ -396,5 +399,6 @@ class FakeCore:
         self.content: Any = None
         self.images: Any = None
         self.transfer: Any = None
+        self.commits: Any = None
 
     async def close(self) -> None: ...

@@ -12,10 +12,11 @@ import os
 
 from sampan import errors
 from sampan.containerd import containers, host_image
+from sampan.containerd.commits import ImageCommits
 from sampan.containerd.leases import Leases, forget_transfers
 from sampan.containerd.metadata import Metadata
 from sampan.containerd.remotes.hosts import RegistrySettings
-from sampan.containerd.services import Content, Images, Snapshotter, Tasks, Transfer
+from sampan.containerd.services import Commits, Content, Images, Snapshotter, Tasks, Transfer
 from sampan.containerd.snapshots.kinds import SnapshotterKinds
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 from sampan.containerd.stores import Stores, open_stores
@@ -31,6 +32,7 @@ class ContainerCore:
     images: Images
     snapshots: Snapshotter
     transfer: Transfer
+    commits: Commits
     tasks: Tasks
 
     def __init__(
@@ -40,12 +42,14 @@ class ContainerCore:
         kinds: SnapshotterKinds,
         snapshotter: str,
         transfer: RegistryTransfer,
+        commits: Commits,
         tasks: Tasks,
         lock_fd: int,
         root: str,
     ) -> None:
         self.content, self.images = stores.content, stores.images
         self.snapshots, self.transfer, self.tasks = stores.snapshotters[snapshotter], transfer, tasks
+        self.commits = commits
         # What this machine does not offer, in words for `info`.
         self.degraded: tuple[str, ...] = ()
         if OverlaySnapshotter.name in kinds.missing:
@@ -95,7 +99,8 @@ async def open_core(
         settings = registries or RegistrySettings()
         held = Leases(metadata, namespace)
         transfer = RegistryTransfer(metadata, stores.content, stores.images, snapshots, held, settings)
-        return ContainerCore(metadata, stores, kinds, chosen, transfer, tasks, lock_fd, root)
+        commits = ImageCommits(stores.content, snapshots, held, transfer)
+        return ContainerCore(metadata, stores, kinds, chosen, transfer, commits, tasks, lock_fd, root)
     except BaseException:
         os.close(lock_fd)
         raise

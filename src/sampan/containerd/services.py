@@ -239,6 +239,17 @@ class Transfer(Protocol):
         docker's `manifest.json`. NotFound; InvalidArgument for `sampan/host`, before the first piece."""
 
 
+class Commits(Protocol):
+    """Images made on this machine. `describe` yields the image's config document for the DiffID of the new layer; an
+    empty `name` gets one under `imported@DIGEST`. A failure leaves no name, and nothing that a collection keeps."""
+
+    async def commit(self, key: str, base: Descriptor, name: str, describe: Callable[[str], bytes]) -> Image:
+        """What snapshot `key` has changed, as one more layer on the image with the manifest `base`. NotFound."""
+
+    async def import_layer(self, tar: AsyncIterator[bytes], name: str, describe: Callable[[str], bytes]) -> Image:
+        """An image with one layer: `tar`, plain, gzip or zstd. InvalidArgument when it is none."""
+
+
 class Registries(Protocol):
     """Questions to a registry that move no image."""
 
@@ -399,6 +410,7 @@ class Core(Protocol):
     images: Images
     snapshots: Snapshotter
     transfer: Transfer
+    commits: Commits
     tasks: Tasks
 
     async def close(self) -> None: ...
@@ -406,6 +418,7 @@ class Core(Protocol):
 
 __all__ = [
     "DEFAULT_OPTIONS",
+    "Commits",
     "Content",
     "ContentInfo",
     "Core",

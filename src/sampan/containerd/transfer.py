@@ -147,13 +147,19 @@ class RegistryTransfer:
             found = await import_archive(self._content, lease, archive)
             loaded: list[Image] = []
             for one in found:
-                found_here = runnable(self._content, one.target, platforms.host())
-                chain = [] if found_here is None else self._layer_chain(lease, found_here[1])
                 # Something has to name it, or the next collection takes it.
                 for name in one.names or (f"{references.DEFAULT_DOMAIN}/library/imported@{one.target.digest}",):
-                    image, _ = await self._bring(None, chain, Image(name, one.target), progress)
-                    loaded.append(image)
+                    loaded.append(await self.adopt(lease, Image(name, one.target), progress))
         return loaded
+
+    async def adopt(self, lease: Lease, image: Image, progress: Report) -> Image:
+        """Name an image whose documents and blobs are in the store, unpacked if it is for this platform.
+
+        InvalidArgument, DataLoss."""
+        found = runnable(self._content, image.target, platforms.host())
+        chain = [] if found is None else self._layer_chain(lease, found[1])
+        named, _ = await self._bring(None, chain, image, progress)
+        return named
 
     def save(self, images: Sequence[str | Descriptor]) -> Iterator[bytes]:
         """The archive of the images (`archive.export`), in pieces; a descriptor is one without a name. NotFound."""

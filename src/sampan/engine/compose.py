@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sampan.engine.events import EventLog
     from sampan.engine.images.archives import Archives
     from sampan.engine.images.catalog import Catalog
+    from sampan.engine.images.commits import Commits
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
     from sampan.engine.networks.networks import Networks
@@ -47,6 +48,7 @@ class Engine:
     removal: Removal
     transfers: Transfers
     archives: Archives
+    commits: Commits
     registries: Registries
     volumes: LocalVolumes
     networks: Networks
@@ -132,6 +134,7 @@ def _assemble(
     from sampan.engine.containers.store import Store
     from sampan.engine.images.archives import Archives
     from sampan.engine.images.catalog import Catalog
+    from sampan.engine.images.commits import Commits
     from sampan.engine.images.remove import Removal
     from sampan.engine.images.transfer import Transfers
     from sampan.engine.machine import lacking
@@ -165,9 +168,22 @@ def _assemble(
     removal = Removal(images, core.images, usage, events)
     transfers = Transfers(images, core.transfer, events)
     archives = Archives(images, core.transfer, events)
+    commits = Commits(images, core.commits, events)
     registries = RegistrySurvey(_registry_settings(settings))
     return Engine(
-        settings, core, events, images, removal, transfers, archives, registries, volumes, networks, room, system
+        settings,
+        core,
+        events,
+        images,
+        removal,
+        transfers,
+        archives,
+        commits,
+        registries,
+        volumes,
+        networks,
+        room,
+        system,
     )
 
 

@@ -67,11 +67,13 @@ def write(
     media_type: str,
     ref: str,
     labels: Mapping[str, str],
+    keep: Callable[[str], None] | None = None,
 ) -> Descriptor:
     """Store what `right` changed of `left` (no mounts: nothing) as a layer of `media_type`; its descriptor.
 
     The label `containerd.io/uncompressed` of the blob is the DiffID. Unimplemented for another type or other mounts
-    than a snapshotter's; Unavailable while `ref` is being written."""
+    than a snapshotter's; Unavailable while `ref` is being written. `keep` hears the digest before the blob is there,
+    so that no collection comes between."""
     if media_type not in COMPRESSORS:
         raise errors.Unimplemented(f"unsupported diff media type: {media_type}: not implemented")
     compressor = COMPRESSORS[media_type]()
@@ -85,6 +87,8 @@ def write(
                 ingest.write(compressor.compress(piece))
         ingest.write(compressor.flush())
         labels = {**labels, UNCOMPRESSED_LABEL: f"sha256:{hasher.hexdigest()}"}
+        if keep is not None:
+            keep(ingest.digest())
         return _commit(content, ingest, media_type, labels)
     finally:
         ingest.abort()

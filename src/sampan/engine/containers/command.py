@@ -28,7 +28,7 @@ def merge(config: Config, image: Mapping[str, Any]) -> Config:
     changes["labels"] = {**(image.get("Labels") or {}), **config.labels}
     changes["exposed_ports"] = {**_keys(image.get("ExposedPorts")), **config.exposed_ports}
     changes["volumes"] = {**_keys(image.get("Volumes")), **config.volumes}
-    entrypoint, cmd = _words(config.entrypoint), _words(config.cmd)
+    entrypoint, cmd = words(config.entrypoint), words(config.cmd)
     if not entrypoint:
         # A given entrypoint also drops the image's arguments; [""] is how a client asks for none at all.
         if not cmd:
@@ -42,16 +42,16 @@ def merge(config: Config, image: Mapping[str, Any]) -> Config:
 
 def resolve(config: Config) -> tuple[str, list[str]]:
     """(path, arguments). InvalidArgument `no command specified`; an empty word is one that no program has."""
-    entrypoint, cmd = _words(config.entrypoint) or [], _words(config.cmd) or []
+    entrypoint, cmd = words(config.entrypoint) or [], words(config.cmd) or []
     if entrypoint == [""]:
         entrypoint = []
-    words = [*entrypoint, *cmd]
-    if not words:
+    line = [*entrypoint, *cmd]
+    if not line:
         raise InvalidArgument("no command specified")
-    return words[0], words[1:]
+    return line[0], line[1:]
 
 
-def _words(value: list[str] | str | None) -> list[str] | None:
+def words(value: list[str] | str | None) -> list[str] | None:
     """Older clients send one string for one word."""
     return [value] if isinstance(value, str) else value
 

@@ -10,15 +10,18 @@ import msgspec
 from aiohttp import web
 
 from sampan.api.docker import images as documents
+from sampan.api.docker.containers import Config
 from sampan.engine.compose import Engine
+from sampan.engine.containers import commit as committing
 from sampan.engine.filters import Filters
-from sampan.engine.http.messages import JsonStream, api_version, empty, ends_with_client, flag, reply
+from sampan.engine.http.messages import JsonStream, api_version, empty, ends_with_client, flag, read, reply
 from sampan.engine.images import inspect as inspection
 from sampan.engine.images import listing, names, transfer
 from sampan.engine.images.remove import PRUNE_FILTERS
 from sampan.errors import Error, InvalidArgument, Unimplemented
 from sampan.oci import platform as platforms
 from sampan.oci.image import Platform
+from sampan.oci.reference import Reference
 
 log = logging.getLogger("sampan.http")
 
@@ -82,7 +85,7 @@ def _moving(engine: Engine) -> list[web.RouteDef]:
     async def create(request: web.Request) -> web.StreamResponse:
         query = request.query
         if not query.get("fromImage"):
-            raise Unimplemented("importing an image from a tar archive is not offered")
+            return await _imported(engine, request)
         stream = JsonStream(request)
         pull = engine.transfers.pull(
             query["fromImage"],
@@ -100,10 +103,55 @@ def _moving(engine: Engine) -> list[web.RouteDef]:
         name, tag = request.match_info["name"], request.query.get("tag", "")
         return await _told(stream, engine.transfers.push(name, tag, credentials, stream.put))
 
+    async def commit(request: web.Request) -> web.Response:
+        query = request.query
+        empty_body = (await request.read()).strip() in (b"", b"null")
+        image_id = await committing.commit(
+            engine.containers,
+            engine.commits,
+            query.get("container", ""),
+            asked=Config() if empty_body else await read(request, Config),
+            changes=query.getall("changes", []),
+            target=_target(request),
+            author=query.get("author", ""),
+            comment=query.get("comment", ""),
+            standing=flag(request, "pause", True),
+        )
+        return reply({"Id": image_id}, 201)
+
     return [
+        web.post("/commit", commit),
         web.post("/images/create", create),
         web.post("/images/{name:.*}/push", push),
     ]
+
+
+async def _imported(engine: Engine, request: web.Request) -> web.StreamResponse:
+    """`docker import`: the tar is the request's body."""
+    query = request.query
+    if query.get("fromSrc") != "-":
+        raise Unimplemented(
+            f'importing from a URL is not offered: "{query.get("fromSrc", "")}"; send the archive itself'
+        )
+    target, stream = _target(request), JsonStream(request)
+
+    async def importing() -> None:
+        image_id = await engine.commits.import_tar(
+            request.content.iter_chunked(1 << 18),
+            changes=query.getall("changes", []),
+            target=target,
+            message=query.get("message", ""),
+            platform=query.get("platform", ""),
+        )
+        stream.put(documents.ProgressLine(status=image_id))
+
+    return await _told(stream, importing())
+
+
+def _target(request: web.Request) -> Reference | None:
+    """The `repo` and `tag` parameters as a name; None without. InvalidArgument."""
+    repository = request.query.get("repo", "")
+    return names.parse_target(repository, request.query.get("tag", "")) if repository else None
 
 
 def _archives(engine: Engine) -> list[web.RouteDef]:

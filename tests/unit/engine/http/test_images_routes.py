@@ -165,7 +165,7 @@ def test_bad_requests_are_refused(tmp_path: Path) -> None:
             for method, path, status in (
                 ("POST", "/images/create?fromImage=BAD&tag=1", 400),
                 ("POST", "/images/create?fromImage=a&tag=-x", 400),
-                ("POST", "/images/create?fromSrc=-", 501),
+                ("POST", "/images/create?fromSrc=http://x/y.tar", 501),
                 ("POST", "/images/a/push?tag=1", 404),
                 ("GET", '/images/json?filters={"x":["y"]}', 400),
                 ("DELETE", "/images/nope", 404),

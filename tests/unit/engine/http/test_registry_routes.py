@@ -74,8 +74,8 @@ def test_what_is_not_offered_says_so(tmp_path: Path) -> None:
         async with tag(tmp_path, unoffered.routes) as session:
             for method, path, status in (
                 ("POST", "/build", 501),
-                ("POST", "/commit?container=x", 501),
                 ("GET", "/images/search", 501),
+                ("GET", "/containers/x/checkpoints", 501),
                 ("GET", "/nodes", 503),
                 ("GET", "/services/x", 503),
             ):
