@@ -149,6 +149,18 @@ def test_nothing_is_left_of_a_create_that_failed(tmp_path):
         with pytest.raises(errors.Error):
             await machine.create()
         assert await machine.processes.list("n") == []
+        assert not [name for name in os.listdir(f"{tmp_path}/bundles") if not name.startswith(".discarded-")]
+
+    run(tmp_path, scenario)
+    # What is being taken apart is gone when the loop's threads have ended.
+    assert os.listdir(f"{tmp_path}/bundles") == []
+
+
+def test_what_an_earlier_core_did_not_finish_to_remove_is_removed(tmp_path):
+    os.makedirs(f"{tmp_path}/bundles/.discarded-1/rootfs")
+
+    async def scenario(machine):
+        await machine.processes.recover()
         assert os.listdir(f"{tmp_path}/bundles") == []
 
     run(tmp_path, scenario)

@@ -196,10 +196,11 @@ def _bound(stream: Stream[Any, Any]) -> None:
 
 
 class Gathering:
-    """A transport that sends at the end of the loop's turn all that was written in it.
+    """A transport that sends at once all that was written in this turn of the loop and in the next.
 
-    grpclib writes an answer's headers, message and trailers one by one; each would be a system call here and a
-    wake-up of the client, and a `ctr run` has forty answers."""
+    grpclib writes an answer's headers, message and trailers one by one, and before them, in the turn in which the
+    request came, what HTTP/2 itself has to say (Go's clients ask for a ping with every request); each would be a system
+    call here and a wake-up of the client, and a `ctr run` has forty answers."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -211,7 +212,8 @@ class Gathering:
 
     def write(self, data: bytes) -> None:
         if not self._waiting:
-            self._loop.call_soon(self._send)
+            # A request's handler runs in the turn after the one in which it was read.
+            self._loop.call_soon(self._loop.call_soon, self._send)
         self._waiting.append(data)
 
     def close(self) -> None:

@@ -1,0 +1,136 @@
+"""`ctr run --rm` and the memory of idle containers: sampan-containerd beside Debian's containerd, same ctr.
+
+    python -m bench.ctr [--rounds N]               as root, about half a minute
+
+Each core runs in a machine of its own (tests/peers/machine.py); runs are interleaved. Prints the medians and their
+ratios, the PSS of each core without a container (daemon, and ours has a keeper), and what it grows by for each
+container that sleeps, the container's own process left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from tests.peers import images
+from tests.peers.containers import Containerd, Core, SampanContainerd
+from tests.peers.machine import Machine
+
+from bench.compare import CLOCK
+
+IMAGE = "example.org/busybox:latest"
+IDLE = 10
+"""Containers started to weigh one."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="compare sampan-containerd with containerd")
+    parser.add_argument("--rounds", type=int, default=20, help="runs of each (default 20)")
+    rounds = parser.parse_args().rounds
+    if os.geteuid() != 0:
+        sys.exit("bench needs root: it starts containers")
+    scratch = tempfile.mkdtemp(prefix="sampan-bench-")
+    os.chmod(scratch, 0o755)
+    machines: list[Machine] = []
+    cores: dict[str, Core] = {}
+    try:
+        archive = _archive(scratch)
+        for kind in (Containerd, SampanContainerd):
+            machine = Machine(scratch, kind.kind)
+            machines.append(machine)
+            core = cores[kind.kind] = kind(machine, f"{scratch}/{kind.kind}")
+            core.start()
+            done = core.shell("bench", f"ctr images import {archive}")
+            assert done.status == 0, done.err
+        _compare(cores, rounds)
+    finally:
+        for core in cores.values():
+            core.stop()
+        for machine in machines:
+            machine.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _archive(scratch: str) -> str:
+    layout, archive = f"{scratch}/layout", f"{scratch}/busybox.tar"
+    blob = images.layer(images.tar(images.busybox_entries()))
+    images.write_layout(layout, [images.image([blob], {"Cmd": ["sh"], "Env": ["PATH=/bin:/usr/bin"]})])
+    subprocess.run(["skopeo", "copy", "-q", f"oci:{layout}:latest", f"docker-archive:{archive}:{IMAGE}"], check=True)
+    return archive
+
+
+def _compare(cores: dict[str, Core], rounds: int) -> None:
+    for core in cores.values():
+        assert core.shell("bench", f"ctr run --rm {IMAGE} first true").status == 0
+    alone = {name: _memory(core) for name, core in cores.items()}
+    order = {
+        "rounds": rounds,
+        "commands": {name: _run(core) for name, core in cores.items()},
+        "counters": {},
+    }
+    clocked = subprocess.run(
+        [sys.executable, CLOCK], input=json.dumps(order), capture_output=True, text=True, check=True
+    )
+    runs = json.loads(clocked.stdout)
+    assert all(one["status"] == 0 for found in runs.values() for one in found), runs
+    wall = {name: [one["wall"] * 1e3 for one in found] for name, found in runs.items()}
+    print("ctr run --rm, ms              median     min")
+    for name, found in wall.items():
+        print(f"  {name:26}{statistics.median(found):8.1f}{min(found):8.1f}")
+    print(f"  ratio                     {_ratio(wall, statistics.median):8.2f}{_ratio(wall, min):8.2f}")
+    print("memory (PSS), kB               alone  each idle container")
+    for name, core in cores.items():
+        for number in range(IDLE):
+            done = core.shell("bench", f"ctr run -d --null-io {IMAGE} idle{number} sleep 1000")
+            assert done.status == 0, done.err
+        grown = _memory(core) - alone[name]
+        print(f"  {name:26}{alone[name]:8}{grown / IDLE:8.0f}")
+        for number in range(IDLE):
+            core.shell("bench", f"ctr tasks rm -f idle{number}; ctr containers rm idle{number}")
+
+
+def _ratio(wall: dict[str, list[float]], pick: object) -> float:
+    assert callable(pick)
+    return float(pick(wall["sampan"]) / pick(wall["containerd"]))
+
+
+def _run(core: Core) -> list[str]:
+    told = ["env", f"CONTAINERD_ADDRESS={core.address}", "CONTAINERD_NAMESPACE=bench"]
+    return core.machine.entering([*told, "ctr", "run", "--rm", IMAGE, "r{n}", "true"])
+
+
+def _memory(core: Core) -> int:
+    """PSS in kB of everything in the machine but its holder and the containers' own processes."""
+
+    total = 0
+    for pid in core.machine.processes():
+        words = _command(pid)
+        if any(word in words for word in ("containerd", "keeper", "sampan")):
+            total += _pss(pid)
+    return total
+
+
+def _command(pid: int) -> str:
+    try:
+        with open(f"/proc/{pid}/cmdline") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _pss(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+    except (OSError, StopIteration):
+        return 0
+
+
+if __name__ == "__main__":
+    main()
