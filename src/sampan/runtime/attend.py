@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sampan.runtime.console import Terminal
     from sampan.runtime.conversation import Launch
     from sampan.runtime.notify import Notices
+    from sampan.runtime.restore import Restored
 
 _FORWARDED = (SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2)
 
@@ -65,7 +66,7 @@ def until_ready(launched: Launch, console_socket: str) -> Terminal | None:
             raise getattr(errors, event[1], errors.Error)(event[2])
 
 
-def until_running(launched: Launch) -> None:
+def until_running(launched: Launch | Restored) -> None:
     """Wait until the program runs and its poststart hooks have. Errors: Error."""
     import select
 
@@ -91,7 +92,7 @@ def reap(pidfd: int) -> int:
     return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
 
 
-def until_exit(launched: Launch, terminal: Terminal | None, notices: Notices | None = None) -> int:
+def until_exit(launched: Launch | Restored, terminal: Terminal | None, notices: Notices | None = None) -> int:
     """Tell init to go on, pass signals, terminal input and notices; the exit code. Errors: Error of a hook."""
     import select
 
@@ -103,7 +104,8 @@ def until_exit(launched: Launch, terminal: Terminal | None, notices: Notices | N
         signal(number, SIG_IGN)
     poller = select.poll()
     for fd in (launched.channel, launched.pidfd, wake):
-        poller.register(fd, select.POLLIN)
+        if fd >= 0:  # one that was restored has nothing to say
+            poller.register(fd, select.POLLIN)
     if terminal:
         poller.register(terminal.master, select.POLLIN)
         poller.register(0, select.POLLIN)

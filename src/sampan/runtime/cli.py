@@ -21,7 +21,7 @@ GLOBAL = [
     Flag("log", STRING, "set the log file to write runc logs to (default is '/dev/stderr')"),
     Flag("log-format", STRING, "set the log format ('text' (default), or 'json')", "text"),
     Flag("root", STRING, "root directory for storage of container state (this should be located in tmpfs)"),
-    Flag("criu", STRING, "(obsoleted; do not use)"),
+    Flag("criu", STRING, "path to the criu binary used for checkpoint and restore", "criu"),
     Flag("systemd-cgroup", BOOL, "enable systemd cgroup support, expects cgroupsPath to be of form slice:prefix:name"),
     Flag("rootless", STRING, "ignore cgroup permission errors ('true', 'false', or 'auto')", "auto"),
     Flag("help, h", BOOL, "show help"),

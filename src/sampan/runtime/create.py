@@ -89,10 +89,10 @@ def run(
     """
     state.check_id(container_id)
     spec = load_spec(bundle)
-    _check_rootfs(spec, bundle)
+    check_rootfs(spec, bundle)
     detached = create_only or detach
     terminal = bool(spec.get("process", {}).get("terminal"))
-    _check_terminal(terminal, detached, console_socket)
+    check_terminal(terminal, detached, console_socket)
     keep_fds = passed_fds(preserve_fds)
     _announce_listeners(spec, keep_fds, preserve_fds)
     host = host_facts()
@@ -186,7 +186,8 @@ def _offer_notices(spec: Spec, folder: str, create_only: bool) -> Notices | None
     return None if create_only else notify.Notices(folder, target)
 
 
-def _check_rootfs(spec: Spec, bundle: str) -> None:
+def check_rootfs(spec: Spec, bundle: str) -> None:
+    """That the rootfs is there, and not behind a symlink. Errors: NotFound, InvalidArgument."""
     path = rootfs_path(spec, bundle)
     try:
         os.stat(path)
@@ -196,7 +197,8 @@ def _check_rootfs(spec: Spec, bundle: str) -> None:
         raise InvalidArgument("invalid rootfs: not an absolute path, or a symlink")
 
 
-def _check_terminal(terminal: bool, detached: bool, console_socket: str) -> None:
+def check_terminal(terminal: bool, detached: bool, console_socket: str) -> None:
+    """That a terminal has somewhere to go. Errors: InvalidArgument in runc's words."""
     if not terminal and console_socket:
         raise InvalidArgument("cannot use console socket if runc will not detach or allocate tty")
     if terminal and detached and not console_socket:

@@ -71,6 +71,7 @@ _SENTENCES = {
     "prestart": "the parent runs |{hook}",
     "read_only_mount": "make read-only: |{destination}",
     "read_only_path": "make read-only: |{path}",
+    "null_streams": "let standard streams that are the host's null device be the container's",
     "read_only_root": "make the root read-only",
     READY: "say that all is ready, and wait for start",
     "rlimit": "limit {name} to {soft}, at most {hard}",

@@ -57,8 +57,8 @@ def document(host: HostFacts) -> dict[str, Any]:
         },
         "annotations": {
             "io.github.seccomp.libseccomp.version": "none",
-            "org.opencontainers.runc.checkpoint.enabled": "false",
+            "org.opencontainers.runc.checkpoint.enabled": "true",
             "org.opencontainers.runc.version": VERSION,
         },
-        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.systemd.property."],
+        "potentiallyUnsafeConfigAnnotations": ["bundle", "org.criu.config", "org.systemd.property."],
     }

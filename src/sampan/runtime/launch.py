@@ -89,7 +89,9 @@ def launch(
     try:
         kept = {"id": container_id, "rootfs": rootfs_path(spec, bundle), "bundle": bundle, "paths": paths}
         kept["cgroups"] = unit.settings if unit else {"path": linux.get("cgroupsPath", "")}
-        return _clone(spec, plan, kept, stdio if not terminal else None, keep_fds, fifo, tell)
+        made = _clone(spec, plan, kept, stdio if not terminal else None, keep_fds, fifo, tell)
+        made.state["external_descriptors"] = [] if terminal else state.stream_names(stdio or (0, 1, 2))
+        return made
     except BaseException:
         cgroup.remove(paths, unit.settings if unit else None)
         raise

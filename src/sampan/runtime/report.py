@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 class Options:
     """The global flags: `root` is absolute."""
 
-    __slots__ = ("debug", "log", "log_format", "root", "rootless", "systemd")
+    __slots__ = ("criu", "debug", "log", "log_format", "root", "rootless", "systemd")
 
     def __init__(self, values: dict[str, Any]) -> None:
+        self.criu = values["criu"]
         self.debug = values["debug"]
         self.log = values["log"]
         self.rootless: bool | None = None

@@ -10,7 +10,7 @@ import os
 import time
 
 from sampan.errors import AlreadyExists, DataLoss, Error, InvalidArgument, NotFound
-from sampan.linux import procfs
+from sampan.linux import paths, procfs
 from sampan.runtime import cgroup, document
 from sampan.runtime.steps.situation import words
 
@@ -116,6 +116,17 @@ def new(
         "bundle": bundle,
         "spec": spec,
     }
+
+
+def stream_names(stdio: tuple[int, int, int]) -> list[str]:
+    """What the standard streams are, "pipe:[INODE]" or a path: a checkpoint saves it, a restore replaces pipes."""
+    found: list[str] = []
+    for fd in stdio:
+        try:
+            found.append(paths.fd_path(fd))
+        except OSError:
+            found.append("")  # started without
+    return found
 
 
 def save(root: str, state: State) -> None:

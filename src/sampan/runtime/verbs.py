@@ -212,6 +212,27 @@ def _events(values: dict[str, Any], rest: list[str], options: Options) -> int:
     return 0
 
 
+def _checkpoint(values: dict[str, Any], rest: list[str], options: Options) -> int:
+    from sampan.runtime import checkpoint, state
+    from sampan.runtime.criu import wishes
+
+    found = state.load(options.root, rest[0])
+    for problem in checkpoint.checkpoint(options.root, found, wishes.of_flags(values, options.criu)):
+        options.report("error", problem)
+    return 0
+
+
+def _restore(values: dict[str, Any], rest: list[str], options: Options) -> int:
+    from sampan.runtime import restore
+    from sampan.runtime.criu import wishes
+
+    return restore.run(
+        rest[0], os.path.abspath(values["bundle"] or "."), options.root, wishes.of_flags(values, options.criu),
+        detach=values["detach"], console_socket=_absolute(values["console-socket"]),
+        pid_file=_absolute(values["pid-file"]), systemd=options.systemd,
+    )  # fmt: skip
+
+
 def _spec(values: dict[str, Any], rest: list[str], options: Options) -> int:
     from sampan.runtime import spec
 
@@ -275,9 +296,47 @@ UPDATE = [
     ),
 ]
 
+CRIU = [
+    Flag("image-path", STRING, "path for saving criu image files, or to those to restore"),
+    Flag("work-path", STRING, "path for saving work files and logs"),
+    Flag("tcp-established", BOOL, "allow open tcp connections"),
+    Flag("ext-unix-sk", BOOL, "allow external unix sockets"),
+    Flag("shell-job", BOOL, "allow shell jobs"),
+    Flag("file-locks", BOOL, "handle file locks, for safety"),
+    Flag("manage-cgroups-mode", STRING, "cgroups mode: 'soft' (default), 'full', 'strict' and 'ignore'"),
+    Flag("empty-ns", LIST, "create a namespace, but don't restore its properties"),
+    Flag("auto-dedup", BOOL, "enable auto deduplication of memory images"),
+    Flag("lazy-pages", BOOL, "use userfaultfd to lazily restore memory pages"),
+]
+
+CHECKPOINT = [
+    Flag("parent-path", STRING, "path for previous criu image files in pre-dump"),
+    Flag("leave-running", BOOL, "leave the process running after checkpointing"),
+    Flag("tcp-skip-in-flight", BOOL, "skip in-flight tcp connections"),
+    Flag("link-remap", BOOL, "remap unlinked files back by hard-linking them"),
+    Flag("status-fd", INT, "criu writes \\0 to this FD once lazy-pages is ready", -1),
+    Flag("page-server", STRING, "ADDRESS:PORT of the page server"),
+    Flag("pre-dump", BOOL, "dump container's memory information only, leave the container running after this"),
+]
+
+RESTORE = [
+    Flag("console-socket", STRING, "path to an AF_UNIX socket which will receive a file descriptor referencing the "
+         "master end of the console's pseudoterminal"),
+    Flag("bundle, b", STRING, "path to the root of the bundle directory"),
+    Flag("detach, d", BOOL, "detach from the container's process"),
+    Flag("pid-file", STRING, "specify the file to write the process id to"),
+    Flag("no-subreaper", BOOL, "disable the use of the subreaper used to reap reparented processes"),
+    Flag("no-pivot", BOOL, "do not use pivot root to jail process inside rootfs"),
+    Flag("lsm-profile", STRING, "Specify an LSM profile to be used during restore in the form of TYPE:NAME."),
+    Flag("lsm-mount-context", STRING, "Specify an LSM mount context to be used during restore."),
+]  # fmt: skip
+
 _MANY = 1 << 30
 
 VERBS: dict[str, Verb] = {
+    "checkpoint": Verb(
+        _checkpoint, "checkpoint a running container", "<container-id>", (1, 1), [*CRIU, *CHECKPOINT],
+    ),
     "create": Verb(_create, "create a container", "<container-id>", (1, 1), BUNDLE),
     "delete": Verb(
         _delete, "delete any resources held by the container often used with detached container", "<container-id>",
@@ -317,6 +376,9 @@ VERBS: dict[str, Verb] = {
     "ps": Verb(
         _ps, "ps displays the processes running inside a container", "<container-id> [ps options]", (1, _MANY),
         [_FORMAT], reorder=False,
+    ),
+    "restore": Verb(
+        _restore, "restore a container from a previous checkpoint", "<container-id>", (1, 1), [*CRIU, *RESTORE],
     ),
     "resume": Verb(
         _resume, "resumes all processes that have been previously paused", "<container-id>", (1, 1), [],

@@ -83,6 +83,7 @@ def test_the_whole_plan_of_a_small_container_in_order() -> None:
         "symlink target=/proc/self/fd/1 path=/dev/stdout  # runtime-linux.md#dev-symbolic-links",
         "symlink target=/proc/self/fd/2 path=/dev/stderr  # runtime-linux.md#dev-symbolic-links",
         "pivot_root  # root.path",
+        "null_streams  # config-linux.md#default-devices",
         "read_only_mount destination=/dev  # mounts[1]",
         "read_only_root  # root.readonly",
         "hostname name=boat  # hostname",

@@ -151,30 +151,31 @@ def converse(worker: Worker, request: dict[str, Any], notify: Notify | None = No
     try:
         try:
             worker.channel.send(codec.encode(messages.REQUEST, request))
-            found = _response(worker.channel, notify)
+            found = _response(worker.channel, notify, log)
         except OSError as error:
-            raise Error(f"criu swrk: {words(error)}") from None
+            raise Error(_with_log(f"criu swrk: {words(error)}", log)) from None
     except BaseException:
         worker.reap()
         raise
     code = worker.reap()
     kind = found["type"]
     if not found["success"]:
-        raise Error(_failure(messages.TYPES.get(kind, str(kind)), found.get("cr_errno", 0), log))
+        name = messages.TYPES.get(kind, str(kind))
+        raise Error(_with_log(f"criu failed: type {name} errno {found.get('cr_errno', 0)}", log))
     if kind != request["type"]:
         raise Error(f"unable to parse the response of type {messages.TYPES.get(kind, kind)}")
     # After a pre-dump CRIU waits for the dump that follows it; that nobody asks for one is no failure.
     if code and kind in (messages.DUMP, messages.RESTORE):
-        raise Error(f"criu failed: exit status {code}\nlog file: {log}")
+        raise Error(_with_log(f"criu failed: exit status {code}", log))
     return found
 
 
-def _response(channel: socket, notify: Notify | None) -> dict[str, Any]:
+def _response(channel: socket, notify: Notify | None, log: str) -> dict[str, Any]:
     while True:
         data, fds, truncated = sockets.recv_with_fds(channel, _LARGEST, _MOST_FDS)
         try:
             if not data:
-                raise Error("criu swrk: unexpected EOF")
+                raise Error(_with_log("criu swrk: unexpected EOF", log))
             if truncated:
                 raise Error("criu swrk: buffer is too small")
             found = codec.decode(messages.RESPONSE, data)
@@ -191,13 +192,12 @@ def _response(channel: socket, notify: Notify | None) -> dict[str, Any]:
         channel.send(codec.encode(messages.REQUEST, answer))
 
 
-def _failure(kind: str, number: int, log: str) -> str:
-    """runc's text, then what CRIU itself has called errors, of which the last is the outermost."""
+def _with_log(text: str, log: str) -> str:
+    """The text, where CRIU's log is, as runc says it, and what that calls errors: the last is the outermost."""
     lines: list[str] = []
     try:
         with open(log, encoding="utf-8", errors="replace") as file:
             lines = [line.rstrip("\n") for line in file if ") Error (" in line]
     except OSError:
         pass  # it has come to no log
-    text = f"criu failed: type {kind} errno {number}"
     return "\n".join([text, f"log file: {log}", *lines[-_QUOTED:]]) if log else text

@@ -266,12 +266,15 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
         steps += plan_mount(entry, cause, wishes.bundle, label=linux.get("mountLabel", ""))
         late += late_attributes(entry, cause)
     # mknod makes no device anywhere but in the first user namespace.
-    steps += _devices(spec, linux, "user" in kinds or host.user_namespace)
+    devices = _devices(spec, linux, "user" in kinds or host.user_namespace)
+    steps += devices
     if any(spec.get("hooks", {}).get(name) for name in ("prestart", "createRuntime")):
         steps.append(Step("parent_hooks", "hooks.createRuntime"))
     for index, hook in enumerate(spec.get("hooks", {}).get("createContainer", [])):
         steps.append(Step("hook", f"hooks.createContainer[{index}]", name="createContainer", index=index, hook=hook))
     steps.append(Step("pivot_root", "root.path", move=wishes.no_pivot))
+    if devices:
+        steps.append(Step("null_streams", "config-linux.md#default-devices"))
     if propagation:
         steps.append(
             Step("root_propagation", "linux.rootfsPropagation", flags=kind, recursive=PROPAGATION[propagation][1])

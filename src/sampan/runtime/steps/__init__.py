@@ -44,6 +44,7 @@ PERFORM: dict[str, Perform] = {
     "mount": rootfs.mount_file_system,
     "new_session": joining.new_session,
     "no_new_privileges": identity.no_new_privileges,
+    "null_streams": devices.null_streams,
     "open_proc": identity.open_proc,
     "open_root": rootfs.open_root,
     "parent_hooks": identity.parent_hooks,

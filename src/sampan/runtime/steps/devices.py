@@ -50,6 +50,47 @@ def _bind_device(parent: int, name: str, path: str) -> None:
     os.close(target)
 
 
+def null_streams(init: Situation) -> None:
+    """A standard stream that is the host's null device becomes the container's.
+
+    The host's keeps one of the host's file systems in the container's hands, and no checkpoint can save it. Where the
+    container's /dev/null is something else the stream stays what it is.
+    """
+    null = -1
+    for number in (0, 1, 2):
+        try:
+            if not _is_null(number):
+                continue
+        except OSError:
+            continue  # started without
+        if null < 0:
+            null = _open_null(init)
+        if null < 0:
+            return
+        os.dup2(null, number, inheritable=True)
+    if null >= 0:
+        os.close(null)
+
+
+def _open_null(init: Situation) -> int:
+    """The container's null device, -1 when it has none: anything else is not even opened."""
+    try:
+        here = paths.open_in_root(init.root, "/dev/null", os.O_PATH | os.O_NOFOLLOW)
+        try:
+            if not _is_null(here):
+                return -1
+        finally:
+            os.close(here)
+        return paths.open_in_root(init.root, "/dev/null", os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return -1
+
+
+def _is_null(fd: int) -> bool:
+    found = os.fstat(fd)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
+
+
 def symlink(init: Situation, target: str, path: str, replace: bool = False) -> None:
     try:
         parent, name = paths.parent_in_root(init.root, path)

@@ -97,7 +97,7 @@ def session_keyring(init: Situation, name: str) -> None:
             raise StepFailed(f"unable to join session keyring: {words(error)}") from None
 
 
-def loopback_up(init: Situation) -> None:
+def loopback_up(init: Situation | None) -> None:
     """Raise `lo` of the new network namespace by ioctl: two calls, and no netlink code in a one-shot."""
     sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
     try:

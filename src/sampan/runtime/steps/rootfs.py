@@ -45,7 +45,13 @@ def host_propagation(init: Situation, flags: int, rootfs: str) -> None:
 
 
 def rootfs_mount(
-    init: Situation, type: str, source: str, target: str, data: list[tuple[str, str | None]], bind: str, attributes: int
+    init: Situation | None,
+    type: str,
+    source: str,
+    target: str,
+    data: list[tuple[str, str | None]],
+    bind: str,
+    attributes: int,
 ) -> None:
     """Mount what the caller says makes up the rootfs, on a path of the host."""
     try:
