@@ -20,6 +20,8 @@ OURS = [
     f"import sys; sys.path.insert(0, {os.path.join(REPOSITORY, 'src')!r}); sys.argv[0] = 'sampan-runc'; "
     "from sampan.runtime.__main__ import main; main()",
 ]
+if "SAMPAN_RUNC" in os.environ:  # one that is installed, as in the small machine
+    OURS = [os.environ["SAMPAN_RUNC"]]
 COMMANDS = {"runc": ["runc"], "sampan-runc": OURS}
 
 _APPLETS = (

@@ -51,12 +51,6 @@ SITE_PACKAGES = (
 # Debian's runc goes first in the tests that compare.
 PEERS = ("/usr/sbin/runc",)
 
-# What an installation puts beside the interpreter.
-CONSOLE_SCRIPT = """#!/usr/bin/python3
-from sampan.runtime.__main__ import main
-main()
-"""
-
 INITRD_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /new
 /bin/busybox mount -t proc proc /proc
@@ -89,7 +83,7 @@ SESSION = """#!/bin/busybox sh
 /bin/busybox mount -t mqueue mqueue /dev/mqueue
 for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
 export SMALL_MACHINE=yes PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/site:/tree/src:/tree
+export SAMPAN_RUNC=/usr/bin/sampan-runc PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/site:/tree/src:/tree
 cd /tree
 /bin/busybox sh /command < /dev/null > /dev/ttyS0 2>&1
 echo "vm exit $?" > /dev/ttyS0
@@ -223,7 +217,11 @@ def _put_interpreter(top: str) -> None:
     shutil.copy(real, top + real)
     os.makedirs(f"{top}/usr/bin", exist_ok=True)
     os.symlink(real, f"{top}/usr/bin/python3")
-    _put_script(f"{top}/usr/bin/sampan-runc", CONSOLE_SCRIPT)
+    # As an installation has them: the command beside the interpreter, the package in its library.
+    shutil.copy(f"{REPOSITORY}/bin/sampan-runc", f"{top}/usr/bin/")
+    packages = f"{top}/usr/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+    os.makedirs(packages)
+    os.symlink("/tree/src/sampan", f"{packages}/sampan")
     site = os.path.dirname(os.path.dirname(__import__("pytest").__file__))
     shared = glob.glob(f"{stdlib}/lib-dynload/*.so")
     for name in SITE_PACKAGES:

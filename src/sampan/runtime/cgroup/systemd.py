@@ -128,7 +128,7 @@ def at_start(made: Settings, pids: Sequence[int], unified: bool, asked: list[Pro
     for name in ("Memory", "CPU", "IO" if unified else "BlockIO", "Tasks"):
         found.append((f"{name}Accounting", ("b", True)))
     if not unified:
-        found.append(("DeviceAllow", ("a(ss)", [("char-*", "rwm"), ("block-*", "rwm")])))
+        found.append(("DeviceAllow", ("a(ss)", [("block-*", "rwm"), ("char-*", "rwm")])))
     found.append(("DefaultDependencies", ("b", False)))
     return [*found, *asked]
 
@@ -140,16 +140,18 @@ def of_resources(
     that driver's name in /proc/devices or "". Errors: InvalidArgument."""
     found: list[Property] = []
     if "devices" in resources and not update:
-        found += _devices(resources.get("devices", []), group_of)
+        found += _devices(resources.get("devices", []), unified, group_of)
     found += _unified(resources) if unified else _legacy(resources)
     return [one for one in found if version >= _SINCE.get(one[0], 0)]
 
 
-def _devices(given: list[DeviceRule], group_of: Callable[[str, int], str]) -> list[Property]:
+def _devices(given: list[DeviceRule], unified: bool, group_of: Callable[[str, int], str]) -> list[Property]:
     """systemd knows allowed devices only: rules that cannot be said so are the fs driver's alone, which comes last."""
     default, exceptions = _combined(devices.rules(given))
     if default and not exceptions:
-        return [("DevicePolicy", ("s", "auto")), ("DeviceAllow", ("a(ss)", []))]
+        if unified:
+            return [("DevicePolicy", ("s", "auto")), ("DeviceAllow", ("a(ss)", []))]
+        return []  # as at the start: without a list there were no cgroup of that tree any more
     found: list[Property] = [("DevicePolicy", ("s", "strict")), ("DeviceAllow", ("a(ss)", []))]
     entries: list[tuple[str, str]] = []
     for (kind, major, minor), access in sorted(exceptions.items()):
