@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sampan.containerd.core import ContainerCore
     from sampan.containerd.remotes.hosts import RegistrySettings
-    from sampan.engine.containers.room import Room
+    from sampan.engine.containers.room import Room, Usage
     from sampan.engine.events import EventLog
     from sampan.engine.images.archives import Archives
     from sampan.engine.images.catalog import Catalog
@@ -132,11 +132,7 @@ def _assemble(
     from sampan.engine import disk_usage
     from sampan.engine.containers.room import Usage, open_room
     from sampan.engine.containers.store import Store
-    from sampan.engine.images.archives import Archives
     from sampan.engine.images.catalog import Catalog
-    from sampan.engine.images.commits import Commits
-    from sampan.engine.images.remove import Removal
-    from sampan.engine.images.transfer import Transfers
     from sampan.engine.machine import lacking
     from sampan.engine.system import System
     from sampan.engine.volumes.local import LocalVolumes
@@ -165,26 +161,33 @@ def _assemble(
         fenced=not networks.unfenced,
         disk=disk_usage.sources(images, room, volumes, usage),
     )
-    removal = Removal(images, core.images, usage, events)
-    transfers = Transfers(images, core.transfer, events)
-    archives = Archives(images, core.transfer, events)
-    commits = Commits(images, core.commits, events)
-    registries = RegistrySurvey(_registry_settings(settings))
     return Engine(
-        settings,
-        core,
-        events,
-        images,
-        removal,
-        transfers,
-        archives,
-        commits,
-        registries,
-        volumes,
-        networks,
-        room,
-        system,
+        settings=settings,
+        core=core,
+        events=events,
+        images=images,
+        registries=RegistrySurvey(_registry_settings(settings)),
+        volumes=volumes,
+        networks=networks,
+        containers=room,
+        system=system,
+        **_image_verbs(core, images, usage, events),
     )
+
+
+def _image_verbs(core: Core, images: Catalog, usage: Usage, events: EventLog) -> dict[str, Any]:
+    """What changes the catalogue, by the engine's names."""
+    from sampan.engine.images.archives import Archives
+    from sampan.engine.images.commits import Commits
+    from sampan.engine.images.remove import Removal
+    from sampan.engine.images.transfer import Transfers
+
+    return {
+        "removal": Removal(images, core.images, usage, events),
+        "transfers": Transfers(images, core.transfer, events),
+        "archives": Archives(images, core.transfer, events),
+        "commits": Commits(images, core.commits, events),
+    }
 
 
 def _unfenced(settings: Settings, networks: Networks) -> list[str]:
