@@ -40,8 +40,17 @@ class Library:
         console_size: Sequence[int] | None,
         no_pivot: bool = False,
         no_new_keyring: bool = False,
+        systemd: bool = False,
     ) -> Launch:
-        """Make the container's first process; nothing is left when it cannot be made."""
+        """Make the container's first process; nothing is left when it cannot be made.
+
+        With `systemd` the loop waits for systemd's job, which takes milliseconds.
+        """
+        unit = None
+        if systemd:
+            from sampan.runtime.cgroup.unit import UnitPlan
+
+            unit = UnitPlan(spec, container_id, self._host)  # type: ignore[arg-type]
         state.reserve(root, container_id)
         try:
             made = launch.launch(
@@ -57,6 +66,7 @@ class Library:
                 no_pivot=no_pivot,
                 no_new_keyring=no_new_keyring,
                 limits=self._limits,
+                unit=unit,
             )
         except BaseException:
             state.remove(root, container_id)

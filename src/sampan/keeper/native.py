@@ -50,6 +50,7 @@ if TYPE_CHECKING:
             console_size: Sequence[int] | None,
             no_pivot: bool = False,
             no_new_keyring: bool = False,
+            systemd: bool = False,
         ) -> Launch: ...
         def launch_exec(
             self,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
         def load(self, root: str, container_id: str) -> dict[str, Any] | None: ...
 
 
-WISHES = {"no_pivot_root": "no_pivot", "no_new_keyring": "no_new_keyring"}
+WISHES = {"no_pivot_root": "no_pivot", "no_new_keyring": "no_new_keyring", "systemd_cgroup": "systemd"}
 """Options of a task and what `launch` calls them."""
 
 
@@ -199,8 +200,6 @@ class Native:
         self._conversations: dict[str, Conversation] = {}
 
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
-        if task.options.get("systemd_cgroup"):
-            raise errors.Unimplemented("systemd cgroup flag passed, but systemd support is not available")
         streams = task.init.streams
         wishes = {wish: True for option, wish in WISHES.items() if task.options.get(option)}
         stdio = None if streams.terminal else streams.open_pipes(*pipe_owner(task, *owner(spec.get("process"), spec)))
