@@ -48,6 +48,7 @@ def loaded_by(*names: str) -> set[str]:
     [
         pytest.param(("sampan.runtime.cli", "sampan.runtime.launch", "sampan.runtime.init"), id="sampan-runc"),
         pytest.param(("sampan.keeper.serve", "sampan.keeper.forker", "sampan.keeper.stdio"), id="keeper"),
+        pytest.param(("sampan.shim.serve", "sampan.shim.delete", "sampan.shim.start"), id="shim"),
     ],
 )
 def test_the_runtime_and_the_keeper_load_nothing_slow(names: tuple[str, ...]) -> None:
@@ -57,9 +58,19 @@ def test_the_runtime_and_the_keeper_load_nothing_slow(names: tuple[str, ...]) ->
 
 
 def test_the_runtime_and_the_keeper_load_only_the_standard_library() -> None:
-    loaded = loaded_by("sampan.runtime.cli", "sampan.runtime.launch", "sampan.keeper.serve")
+    loaded = loaded_by("sampan.runtime.cli", "sampan.runtime.launch", "sampan.keeper.serve", "sampan.shim.serve")
     foreign = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"sampan"}
     assert foreign == set()
+
+
+def test_the_start_of_a_shim_loads_no_more_than_its_answer_needs() -> None:
+    """It runs for every container, while containerd waits; what serves afterwards is another process."""
+    loaded = loaded_by("sampan.shim.__main__", "sampan.shim.start") - {"json"}
+    assert {name for name in loaded if name.startswith("sampan")} == {
+        "sampan", "sampan.errors", "sampan.shim", "sampan.shim.__main__", "sampan.shim.messages", "sampan.shim.start",
+        "sampan.wire", "sampan.wire.protobuf",
+    }  # fmt: skip
+    assert not loaded & {"ctypes", "_ctypes", "select", "signal"}
 
 
 def test_the_command_line_starts_without_the_engine_or_asyncio() -> None:

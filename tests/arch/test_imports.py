@@ -16,6 +16,8 @@ MAY_IMPORT = {
     "api": {"errors", "wire", "oci"},
     "runtime": {"errors", "linux", "oci"},
     "keeper": {"errors", "linux", "wire", "api", "runtime"},
+    # A keeper that speaks ttrpc: the runtime itself is the keeper's, but for what must be before it and what it offers.
+    "shim": {"errors", "linux", "wire", "api", "keeper", "runtime.seal", "runtime.features", "runtime.host"},
     "containerd": {"errors", "linux", "oci", "wire", "api", "keeper.client"},
     "engine": {"errors", "oci", "wire", "api", "containerd.services"},
     "cli": {"errors", "api.docker", "wire"},
@@ -24,9 +26,15 @@ MAY_IMPORT = {
 ENGINE_LINUX = ("engine/networks/", "engine/volumes/", "engine/logging/", "engine/containers/archive")
 COMPOSITION_ROOT = ("engine/compose.py", "engine/__main__.py")
 ONLY_LINUX = {"ctypes", "_ctypes"}
-NO_ASYNCIO = ("linux", "oci", "wire", "runtime", "keeper", "cli", "errors")
+NO_ASYNCIO = ("linux", "oci", "wire", "runtime", "keeper", "shim", "cli", "errors")
 # Started by `python -I -S -m`: their entry files may be named by no other module.
-MAINS = {"sampan.runtime.__main__", "sampan.keeper.__main__", "sampan.engine.__main__", "sampan.cli.__main__"}
+MAINS = {
+    "sampan.runtime.__main__",
+    "sampan.keeper.__main__",
+    "sampan.shim.__main__",
+    "sampan.engine.__main__",
+    "sampan.cli.__main__",
+}
 
 
 def modules() -> list[Path]:

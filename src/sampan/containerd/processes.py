@@ -13,11 +13,12 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from sampan import errors
 from sampan.containerd import identifiers
+from sampan.containerd.client_tasks import Process, Stdio, Task
 from sampan.containerd.containers import Payload
 from sampan.containerd.fifos import Outputs, StdinFeed, drained, is_fifo, open_output
 from sampan.containerd.services import Mount, RuntimeOptions, TaskExit, TaskIO, Tasks
@@ -27,54 +28,6 @@ SEPARATOR = "--"
 _DISCARDED = ".discarded-"
 _STARTED = ("running", "paused")
 _LOGGER = "binary://"
-
-
-@dataclass(frozen=True, slots=True)
-class Stdio:
-    """Paths or URIs as the client gave them, "" for none."""
-
-    stdin: str = ""
-    stdout: str = ""
-    stderr: str = ""
-    terminal: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """The task's own process (`exec_id` "") or an exec. `status`: created, running, paused, stopped."""
-
-    exec_id: str
-    stdio: Stdio
-    pid: int = 0
-    status: str = "created"
-    exit: TaskExit | None = None
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    feed: StdinFeed | None = None
-    exited: asyncio.Event = field(default_factory=asyncio.Event)
-    # By FIFO: set when all that was written to it has been read.
-    outputs: dict[str, asyncio.Event] = field(default_factory=dict)
-    # Its exit may be heard before its start is answered; clients are told in the other order.
-    starting: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Task:
-    """`key` is its id at the keeper."""
-
-    namespace: str
-    container_id: str
-    key: str
-    bundle: str
-    init: Process
-    execs: dict[str, Process] = field(default_factory=dict)
-
-    def process(self, exec_id: str) -> Process:
-        """NotFound."""
-        if not exec_id:
-            return self.init
-        if exec_id not in self.execs:
-            raise errors.NotFound(f"process {exec_id}: not found")
-        return self.execs[exec_id]
 
 
 class Processes:

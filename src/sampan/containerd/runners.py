@@ -1,7 +1,7 @@
 """What runs the tasks of containerd's clients: the keeper (`processes.Processes`) or shims (`shims.tasks.ShimTasks`).
 
 A task is made by `create` of the one that `runtimes.choose` names, and belongs to it from then on: all that is asked of
-the task goes to that one. Both hold the same records, `processes.Task` and `processes.Process`.
+the task goes to that one. Both hold the same records, `client_tasks.Task` and `client_tasks.Process`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from sampan.containerd.client_tasks import Process, Stdio
 from sampan.containerd.containers import Payload
-from sampan.containerd.processes import Process, Stdio
 from sampan.containerd.services import TaskExit
 
 

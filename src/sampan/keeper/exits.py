@@ -12,7 +12,15 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Keeping(Protocol):
+        """What the forker asks of records, wherever they are."""
+
+        def save(self, container_id: str, record: dict[str, Any]) -> None: ...
+        def remove(self, container_id: str) -> None: ...
+        def load(self) -> dict[str, dict[str, Any]]: ...
+
 
 SUFFIX = ".json"
 

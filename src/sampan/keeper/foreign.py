@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sampan.keeper.command import Finished, Stdio
-    from sampan.keeper.janitor import Janitor
+    from sampan.keeper.janitor import Janitor, Promptly
     from sampan.keeper.loop import Loop
     from sampan.keeper.reaper import Reaper
     from sampan.keeper.task import Done, Process, Task
@@ -42,7 +42,7 @@ class Foreign:
         self,
         loop: Loop,
         reaper: Reaper,
-        janitor: Janitor,
+        janitor: Janitor | Promptly,
         directory: str,
         path: str,
         exited: Callable[[Process, int], None],

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from sampan.keeper.exits import Records
+    from sampan.keeper.exits import Keeping
     from sampan.keeper.loop import Loop
     from sampan.keeper.reaper import Reaper
     from sampan.keeper.task import Done, Driver
@@ -44,7 +44,7 @@ class Forker:
     def __init__(
         self,
         loop: Loop,
-        records: Records,
+        records: Keeping,
         drivers: Callable[[str], Driver],
         tell: Callable[[dict[str, Any]], bool],
     ) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any, Protocol
 
-    from sampan.keeper.janitor import Janitor
+    from sampan.keeper.janitor import Janitor, Promptly
     from sampan.keeper.loop import Loop
     from sampan.keeper.reaper import Reaper
     from sampan.keeper.task import Done, Process, Task
@@ -190,7 +190,12 @@ class Native:
     """Drives our runtime. `exited(process, status)` is the forker's."""
 
     def __init__(
-        self, loop: Loop, reaper: Reaper, janitor: Janitor, runtime: Runtime, exited: Callable[[Process, int], None]
+        self,
+        loop: Loop,
+        reaper: Reaper,
+        janitor: Janitor | Promptly,
+        runtime: Runtime,
+        exited: Callable[[Process, int], None],
     ) -> None:
         self.loop = loop
         self.reaper = reaper

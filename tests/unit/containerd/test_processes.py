@@ -10,8 +10,9 @@ import pytest
 
 from sampan import errors
 from sampan.containerd import fifos
+from sampan.containerd.client_tasks import Stdio
 from sampan.containerd.containers import Payload
-from sampan.containerd.processes import Processes, Stdio
+from sampan.containerd.processes import Processes
 from sampan.containerd.services import DEFAULT_OPTIONS, TaskExit, TaskState
 
 NOTHING = Payload("", b"{}")

@@ -16,12 +16,13 @@ from sampan.api.containerd.types import metrics_pb2
 from sampan.api.containerd.types.runc.options import oci_pb2
 from sampan.api.containerd.types.task import task_pb2
 from sampan.containerd import filters, runtimes
+from sampan.containerd.client_tasks import Process, Stdio, Task
 from sampan.containerd.containers import Container, Payload
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
 from sampan.containerd.metadata import now
-from sampan.containerd.processes import Process, Processes, Stdio, Task, document
+from sampan.containerd.processes import Processes, document
 from sampan.containerd.runners import Runner
 from sampan.containerd.runtimes import KeeperRuntime, ShimRuntime
 from sampan.containerd.services import Mount, TaskExit

@@ -22,7 +22,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-from sampan.containerd.processes import Stdio
+from sampan.containerd.client_tasks import Stdio
 from sampan.linux import abi, mount
 
 PLUGIN = "io.containerd.runtime.v2.task"

@@ -11,8 +11,8 @@ from google.protobuf import any_pb2
 from sampan import errors
 from sampan.api.containerd.types.runc.options import oci_pb2
 from sampan.api.containerd.types.task import task_pb2
+from sampan.containerd.client_tasks import Process, Task
 from sampan.containerd.containers import Payload
-from sampan.containerd.processes import Process, Task
 from sampan.containerd.services import TaskExit
 from sampan.containerd.shims import connection
 from sampan.containerd.shims.bundle import Bundle, Endpoint

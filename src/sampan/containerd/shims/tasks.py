@@ -21,8 +21,8 @@ from typing import Any
 from sampan import errors
 from sampan.api.containerd.runtime.task.v2 import shim_pb2 as api
 from sampan.api.containerd.types import mount_pb2
+from sampan.containerd.client_tasks import Process, Stdio, Task
 from sampan.containerd.containers import Payload
-from sampan.containerd.processes import Process, Stdio, Task
 from sampan.containerd.services import Mount, TaskExit
 from sampan.containerd.shims import connection
 from sampan.containerd.shims.binary import Home, Programs

@@ -1,0 +1,83 @@
+"""containerd's requests in the keeper's words; what is wrong in them is said here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+from sampan import errors
+from sampan.shim.messages import OPTIONS, OPTIONS_TYPE
+from sampan.wire import protobuf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+RUNTIME_ROOT = "/run/containerd/runc"
+"""The runtimes' `--root` without another wish, below it a directory for each namespace: containerd's own default."""
+OWN_BINARIES = ("", "sampan", "sampan-runc")
+_EXEC_ID = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
+
+
+def create(request: dict[str, Any], namespace: str) -> dict[str, Any]:
+    """The keeper's `create` for a CreateTaskRequest. Error for a runtime that is not there; InvalidArgument."""
+    options = runtime_options(request["options"])
+    kept = {key: options[key] for key in ("systemd_cgroup", "no_pivot_root", "no_new_keyring") if options[key]}
+    kept |= {key: options[key] for key in ("io_uid", "io_gid") if options[key]}
+    root = f"{options['root'] or RUNTIME_ROOT}/{namespace}"
+    return {
+        "container": request["id"],
+        "bundle": request["bundle"],
+        "root": root,
+        "runtime": binary(options["binary_name"]),
+        "rootfs": request["rootfs"],
+        "terminal": request["terminal"],
+        "stdin": bool(request["stdin"]),
+        "stdin_once": True,
+        "log": None,
+        "console_size": None,
+        "options": {**kept, "root": root},
+    }
+
+
+def runtime_options(given: dict[str, Any] | None) -> dict[str, Any]:
+    """`containerd.runc.v1.Options` in an Any; all defaults for another message or none. InvalidArgument."""
+    value = given["value"] if given is not None and given["type_url"].endswith(OPTIONS_TYPE) else b""
+    try:
+        return protobuf.decode(OPTIONS, value)
+    except protobuf.ProtobufError as error:
+        raise errors.InvalidArgument(f"runtime options: {error}: invalid argument") from error
+
+
+def binary(name: str) -> str:
+    """The path of an OCI runtime, "" for ours. Error for one that is not there."""
+    if name in OWN_BINARIES:
+        return ""
+    directories = [""] if "/" in name else os.environ.get("PATH", os.defpath).split(":")
+    for directory in directories:
+        path = os.path.join(directory, name)
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            return os.path.abspath(path)
+    raise errors.Error(
+        f"unable to retrieve OCI runtime error: fork/exec {name}: no such file or directory"
+        if "/" in name
+        else f'unable to retrieve OCI runtime error: exec: "{name}": executable file not found in $PATH'
+    )
+
+
+def check_exec_id(exec_id: str) -> None:
+    """It becomes a file's name. InvalidArgument in containerd's words."""
+    if not _EXEC_ID.fullmatch(exec_id) or len(exec_id) > 76:
+        raise errors.InvalidArgument(f'identifier "{exec_id}" must match {_EXEC_ID.pattern}: invalid argument')
+
+
+def document(value: bytes, what: str) -> dict[str, Any]:
+    """A runtime-spec object: they travel as JSON inside an Any. InvalidArgument."""
+    try:
+        found = json.loads(value)
+    except ValueError as error:
+        raise errors.InvalidArgument(f"invalid {what}: {error}: invalid argument") from error
+    if not isinstance(found, dict):
+        raise errors.InvalidArgument(f"invalid {what}: not an object: invalid argument")
+    return found
