@@ -7,9 +7,9 @@
 
 `bin/sampan-runc` executes `python3` of the directory when it is the same file (device and inode) as the interpreter
 beside the script, so that an upgraded interpreter is never mistaken for the old one. It is made by a start as root
-that finds none. The mount is made read-only before it is attached and belongs to nobody's peer group. A handle on
-the file, which a container may obtain (see `seal`), is a handle on that mount: nobody in a container can change the
-mount's flags, since it is not in the container's mount namespace, and without that every way to write gives EROFS.
+that finds none. The mount is read-only before it is attached. A handle on the file, which a container may obtain (see
+`seal`), is a handle on that mount: nobody in a container can change the mount's flags, since it is not in the
+container's mount namespace, and without that every way to write gives EROFS.
 """
 
 from __future__ import annotations
@@ -76,6 +76,7 @@ def _make(place: str, python: str) -> None:
     os.close(os.open(f"{place}/{_NAME}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0))
     tree = mount.open_tree(abi.AT_FDCWD, python)
     try:
+        # Out of the peer group of what it is a copy of; a /run that is shared gives it one of its own.
         mount.mount_setattr(tree, "", 0, abi.MOUNT_ATTR_RDONLY, propagation=abi.MS_PRIVATE)
         mount.move_mount(tree, "", abi.AT_FDCWD, f"{place}/{_NAME}")
     finally:
@@ -88,7 +89,10 @@ def _sweep() -> None:
         place, _, name = one.mount_point.rpartition("/")
         if name != _NAME or not place.startswith(f"{ROOM}/") or _stands(place, place.removeprefix(ROOM)):
             continue
-        mount.umount2(one.mount_point, abi.MNT_DETACH)
-        for left in os.listdir(place):
-            os.unlink(f"{place}/{left}")
-        os.removedirs(place)
+        try:
+            mount.umount2(one.mount_point, abi.MNT_DETACH)
+            for left in os.listdir(place):
+                os.unlink(f"{place}/{left}")
+            os.removedirs(place)
+        except OSError:
+            pass  # another mount hides it, or somebody else is at the same work
