@@ -44,7 +44,8 @@ def main() -> None:
         for kind in (Containerd, SampanContainerd):
             machine = Machine(scratch, kind.kind)
             machines.append(machine)
-            core = cores[kind.kind] = kind(machine, f"{scratch}/{kind.kind}")
+            core: Core = kind(machine, f"{scratch}/{kind.kind}")
+            cores[kind.kind] = core
             core.start()
             done = core.shell("bench", f"ctr images import {archive}")
             assert done.status == 0, done.err

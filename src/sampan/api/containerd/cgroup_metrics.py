@@ -1,10 +1,13 @@
 """A task's figures as io.containerd.cgroups.v1.Metrics: the table, and what of runc's `events --stats` goes where.
 
-`encode(METRICS, metrics(stats))` is the message. What the figures do not have stays unset.
+`message(stats)` is what clients get: this one, or on a host with cgroup v2 alone that of `cgroup2_metrics`. What the
+figures do not have stays unset.
 """
 
 from __future__ import annotations
 
+from sampan.api.containerd import cgroup2_metrics
+from sampan.wire import protobuf
 from sampan.wire.protobuf import STRING, UINT
 
 TYPE_CHECKING = False
@@ -73,6 +76,13 @@ METRICS: Table = {
     ),
     5: ("blkio", {number: (name, [_BLKIO_ENTRY]) for number, name in enumerate(_BLKIO.values(), 1)}),
 }
+
+
+def message(stats: Mapping[str, Any]) -> tuple[str, bytes]:
+    """(type, bytes) of the message for `stats`: that of cgroup v2 when memory.stat speaks v2's words."""
+    if "anon" in ((stats.get("memory") or {}).get("raw") or {}):
+        return cgroup2_metrics.TYPE, protobuf.encode(cgroup2_metrics.METRICS, cgroup2_metrics.metrics(stats))
+    return TYPE, protobuf.encode(METRICS, metrics(stats))
 
 
 def metrics(stats: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,6 @@ from sampan.containerd.shims.binary import Home
 from sampan.containerd.shims.task import ShimTask
 from sampan.containerd.shims.tasks import ShimTasks
 from sampan.containerd.stores import StoreTable
-from sampan.wire import protobuf
 
 _STATUS = {
     "created": task_pb2.CREATED,
@@ -234,7 +233,7 @@ class TasksService:
         except (errors.NotFound, errors.Conflict, errors.Unavailable):
             return None  # it has ended meanwhile, or its shim hangs: the others' figures are still asked for
         if not isinstance(found, Payload):
-            found = Payload(cgroup_metrics.TYPE, protobuf.encode(cgroup_metrics.METRICS, cgroup_metrics.metrics(found)))
+            found = Payload(*cgroup_metrics.message(found))
         return fields.any_message(found)
 
     async def wait(self, call: Call, request: api.WaitRequest) -> api.WaitResponse:
