@@ -56,15 +56,28 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_document_that_is_broken(sampan: Runtime, name: str) -> None:
-    bundle = sampan.bundle()
+def test_a_document_that_is_broken(runtime: Runtime, name: str) -> None:
+    if runtime.is_known_runc and name in ("null", "mounts null"):
+        return  # it panics, the second time with a mount left on the host
+    bundle = runtime.bundle()
     content = BROKEN[name]
     with open(f"{bundle.path}/config.json", "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
     for verb in ("run", "create"):
-        done = sampan(verb, "--bundle", bundle.path, "one")
-        one_line(sampan, done.status, done.err)
-        assert sampan.leftovers() == []
+        done = runtime(verb, "--bundle", bundle.path, "one")
+        one_line(runtime, done.status, done.err)
+        assert runtime.leftovers() == []
+
+
+def test_of_a_name_that_comes_twice_the_last_counts(runtime: Runtime) -> None:
+    """As in Go's decoder, so that nobody who checks a document with the one sees another than the other runs."""
+    bundle = runtime.bundle().command("echo", "first")
+    with open(f"{bundle.path}/config.json") as file:
+        text = file.read()
+    assert text.count('"args": ["echo", "first"]') == 1
+    with open(f"{bundle.path}/config.json", "w") as file:
+        file.write(text.replace('"args": ["echo", "first"]', '"args": ["echo", "first"], "args": ["echo", "last"]'))
+    assert runtime("run", "--bundle", bundle.path, "one").out == "last\n"
 
 
 REFUSED = [
@@ -127,7 +140,7 @@ def test_a_bundle_without_a_document(runtime: Runtime) -> None:
     done = runtime("run", "--bundle", bundle.path, "one")
     one_line(runtime, done.status, done.err, "config.json")
     done = runtime("run", "--bundle", f"{bundle.path}/nowhere", "one")
-    one_line(runtime, done.status, done.err, "no such file or directory" if runtime.name == "runc" else "")
+    one_line(runtime, done.status, done.err, f"chdir {bundle.path}/nowhere: no such file or directory")
     assert runtime.leftovers() == []
 
 
@@ -245,7 +258,9 @@ def test_a_state_directory_that_has_been_removed(runtime: Runtime) -> None:
 
 
 STATES = {"empty": "", "cut": "{", "array": "[]", "null": "null", "partial": '{"id": "one"}', "zeros": "\0" * 100,
-          "types": '{"init_process_pid": "x"}'}  # fmt: skip
+          "types": '{"init_process_pid": "x"}',
+          "another's": '{"id": "two", "init_process_pid": 1, "init_process_start": 1, "created": "", "config": {"root'
+          'fs": "/", "version": "", "namespaces": []}, "cgroup_paths": {}, "bundle": "/", "spec": {}}'}  # fmt: skip
 
 
 @pytest.mark.parametrize("content", STATES.values(), ids=STATES)
