@@ -63,6 +63,11 @@ class Service(Protocol):
     descriptor: Any
 
 
+def attribute(method: str) -> str:
+    """What the method of a service class for an RPC is called: ResizePty is resize_pty, CloseIO close_io."""
+    return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", method).lower()
+
+
 class Bound:
     """One service as grpclib wants it."""
 
@@ -82,8 +87,7 @@ class Bound:
         }
 
     def _handler(self, method: Any) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-        name = re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", method.name).lower()
-        offered = getattr(self._service, name, None)
+        offered = getattr(self._service, attribute(method.name), None)
         if offered is None:
             return _refuse(f"method {method.name} not implemented")
         if method.client_streaming:
