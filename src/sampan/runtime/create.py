@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from sampan.oci.spec import Spec
     from sampan.runtime.conversation import Launch
+    from sampan.runtime.host import HostFacts
     from sampan.runtime.notify import Notices
 
     Report = Callable[..., None]
@@ -95,11 +96,7 @@ def run(
     check_terminal(terminal, detached, console_socket)
     keep_fds = passed_fds(preserve_fds)
     _announce_listeners(spec, keep_fds, preserve_fds)
-    host = host_facts()
-    if rootless is not None:
-        host.rootless = rootless
-    for warning in warnings.of_spec(spec, host):
-        report("warning", warning)
+    host = _host_for(spec, rootless, report)
     unit = None
     if systemd:
         from sampan.runtime.cgroup.unit import UnitPlan
@@ -128,6 +125,16 @@ def run(
         if not keep:
             _clean_up(root, launched, report)
     return code
+
+
+def _host_for(spec: Spec, rootless: bool | None, report: Report) -> HostFacts:
+    """The host's facts, after what of the spec it makes questionable has been told."""
+    host = host_facts()
+    if rootless is not None:
+        host.rootless = rootless
+    for warning in warnings.of_spec(spec, host):
+        report("warning", warning)
+    return host
 
 
 def narrator(report: Report) -> Callable[[str], None]:
