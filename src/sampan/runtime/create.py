@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sampan.oci.spec import Spec
+    from sampan.runtime.cgroup.unit import UnitPlan
     from sampan.runtime.conversation import Launch
     from sampan.runtime.host import HostFacts
     from sampan.runtime.notify import Notices
@@ -97,11 +98,7 @@ def run(
     keep_fds = passed_fds(preserve_fds)
     _announce_listeners(spec, keep_fds, preserve_fds)
     host = _host_for(spec, rootless, report)
-    unit = None
-    if systemd:
-        from sampan.runtime.cgroup.unit import UnitPlan
-
-        unit = UnitPlan(spec, container_id, host)
+    unit = _unit_for(spec, container_id, host) if systemd else None
     folder = state.reserve(root, container_id)
     try:
         notices = _offer_notices(spec, folder, create_only)
@@ -135,6 +132,12 @@ def _host_for(spec: Spec, rootless: bool | None, report: Report) -> HostFacts:
     for warning in warnings.of_spec(spec, host):
         report("warning", warning)
     return host
+
+
+def _unit_for(spec: Spec, container_id: str, host: HostFacts) -> UnitPlan:
+    from sampan.runtime.cgroup.unit import UnitPlan
+
+    return UnitPlan(spec, container_id, host)
 
 
 def narrator(report: Report) -> Callable[[str], None]:
