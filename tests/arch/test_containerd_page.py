@@ -1,4 +1,4 @@
-"""docs/compat/containerd.md is true of the services: each of their methods is in its table, where the code says it is."""
+"""docs/compat/containerd.md is true of the services: each method is in its table where the code has it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def modules(package: Any) -> list[Any]:
     return [importlib.import_module(one.name) for one in walked if not one.ispkg]
 
 
-def services() -> dict[str, type]:
+def services() -> dict[str, Any]:
     """Every service class of grpc/ by the name of what it serves."""
-    found = {}
+    found: dict[str, Any] = {}
     for module in modules(grpc):
         for kind in vars(module).values():
             if isinstance(kind, type) and kind.__module__ == module.__name__ and hasattr(kind, "descriptor"):
