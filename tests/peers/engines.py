@@ -156,7 +156,7 @@ class Dockerd(Engine):
             self._containerd = self.machine.spawn(
                 ["containerd", "--config", f"{self._scratch}/containerd.toml", "--address", self._address,
                  "--root", f"{self._scratch}/containerd", "--state", f"{self._scratch}/containerd-state"],
-                log=log,
+                log=log, environment=self.environment,
             )  # fmt: skip
 
         def answers() -> bool:

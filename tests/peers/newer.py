@@ -16,6 +16,11 @@ def directory(package: str) -> str:
     return f"{CACHE}/{package}/bin"
 
 
+def environment(*packages: str) -> dict[str, str]:
+    """A PATH on which these packages' commands go before the machine's own."""
+    return {"PATH": ":".join([*map(directory, packages), os.environ["PATH"]])}
+
+
 def command(name: str, package: str = "") -> str | None:
     """The path of the command, of the package of its name or of another; None where `scripts/peers` has not run."""
     path = f"{directory(package or name)}/{name}"

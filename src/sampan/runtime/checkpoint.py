@@ -9,7 +9,7 @@ import os
 import select
 
 from sampan.errors import Conflict, Error
-from sampan.linux import process, procfs
+from sampan.linux import paths, process, procfs
 from sampan.runtime import delete, document, state
 from sampan.runtime.criu import messages, mounts, wishes, worker
 from sampan.runtime.host import host_facts
@@ -101,7 +101,7 @@ def _check_status_fd(fd: int) -> None:
 
 def _options(found: dict[str, Any], wanted: Wishes, held: list[int]) -> dict[str, Any]:
     """CRIU's options; `held` takes the descriptors that they name."""
-    spec, pid, paths = found["spec"], found["init_process_pid"], found["cgroup_paths"]
+    spec, pid, cgroups = found["spec"], found["init_process_pid"], found["cgroup_paths"]
     options: dict[str, Any] = {
         **wanted.options,
         **directories(wanted, held),
@@ -113,7 +113,7 @@ def _options(found: dict[str, Any], wanted: Wishes, held: list[int]) -> dict[str
         "notify_scripts": True,
         "orphan_pts_master": True,
         "config_file": wishes.configuration_file(spec),
-        "freeze_cgroup": paths.get("freezer") or (paths[""] if list(paths) == [""] else None),
+        "freeze_cgroup": cgroups.get("freezer") or (cgroups[""] if list(cgroups) == [""] else None),
         "external": _external_namespaces(found),
     }
     if wanted.parent:
@@ -125,18 +125,20 @@ def _options(found: dict[str, Any], wanted: Wishes, held: list[int]) -> dict[str
     return options
 
 
-def directories(wanted: Wishes, held: list[int], top: str = "") -> dict[str, int]:
+def directories(wanted: Wishes, held: list[int], pid: int | str = "self") -> dict[str, int]:
     """The directories of images and logs as descriptors, which go to `held`. Errors: Error in Go's words.
 
-    `top` is the root of a process whose mounts they are to be on, "/proc/PID/root".
+    They are on the mounts of the process `pid`, symlinks on the way too.
     """
     found: dict[str, int] = {}
+    if wanted.work:
+        make_directory(wanted.work)
+    top = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    held.append(top)
     for name, path in (("images_dir_fd", wanted.images), ("work_dir_fd", wanted.work)):
         if path:
-            if name == "work_dir_fd":
-                make_directory(path)
             try:
-                found[name] = os.open(top + path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                found[name] = paths.open_in_root(top, path, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as error:
                 raise Error(f"open {path}: {words(error)}") from None
             held.append(found[name])

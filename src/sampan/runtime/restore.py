@@ -166,7 +166,7 @@ class _Restoring:
             criu = worker.Worker(worker.find(self._wanted.program), prepare, stdio, extra)
             try:
                 # CRIU mounts on these directories, and can on none that it has not in its own mount namespace.
-                options.update(directories(self._wanted, self._held, f"/proc/{criu.pid}/root"))
+                options.update(directories(self._wanted, self._held, criu.pid))
                 options["cg_root"] = self._join(criu.pid)
                 if linux.get("resources"):
                     cgroup.apply(self._paths, linux["resources"], settings=self._settings)
