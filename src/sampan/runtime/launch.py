@@ -125,7 +125,9 @@ def _clone(
     def fork(situation: Situation, unified: int | None) -> tuple[int, int]:
         return _fork(plan.clone_flags, unified, situation, spec)
 
-    pid, pidfd, sock = _spawn(plan, kept["paths"], stdio, keep_fds, tell, prepare, fork)
+    # Without root nobody is cloned out of the cgroup that we are in: the manager moves it.
+    joins = {} if kept["cgroups"].get("Rootless") else kept["paths"]
+    pid, pidfd, sock = _spawn(plan, joins, stdio, keep_fds, tell, prepare, fork)
     return _parent(spec, plan, kept, pid, pidfd, sock, tell)
 
 
@@ -251,6 +253,7 @@ def _parent(
 ) -> Launch:
     made = Launch(pid, pidfd, sock, {}, plan, tell)
     try:
+        _have_moved(kept["cgroups"], pid)
         if plan.uid_mappings:
             from sampan.runtime import idmap
 
@@ -270,6 +273,14 @@ def _parent(
         _end(made)
         raise
     return made
+
+
+def _have_moved(settings: dict[str, Any], pid: int) -> None:
+    """Have a user's own manager of units put a process into the container's unit."""
+    if settings.get("Rootless"):
+        from sampan.runtime.cgroup import unit
+
+        unit.attach(settings, pid)
 
 
 def _move_devices(linux: Linux, pid: int) -> None:
@@ -338,6 +349,7 @@ def launch_exec(
     plan = plan_exec(wanted, kinds, wishes, host)
     made = _clone_beside(container, plan, paths, kinds, stdio if not terminal else None, keep_fds, tell)
     try:
+        _have_moved(container["config"].get("cgroups", {}), made.pid)
         if plan.oom_score_adj is not None:
             _set_oom_score(made.pid, plan.oom_score_adj)
     except BaseException:

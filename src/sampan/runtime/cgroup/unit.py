@@ -207,6 +207,19 @@ def _reset_failed(manager: Connection, name: str) -> None:
         pass  # it is gone, or had not failed
 
 
+def attach(settings: Settings, pid: int) -> None:
+    """Have a process moved into the unit, from wherever it is: for who may not do so by the files. Errors: Error."""
+    name = systemd.unit_name(settings)
+    manager = _dial(settings)
+    try:
+        manager.call(_NAME, _PATH, _MANAGER, "AttachProcessesToUnit", "ssau", [name, "", [pid]])
+    except Refused as error:
+        text = f'unable to apply cgroup configuration: unable to attach process {pid} to unit "{name}": {error}'
+        raise Error(f"unable to start container process: {text}") from None
+    finally:
+        manager.close()
+
+
 def set_limits(settings: Settings, found: Paths, resources: Resources, update: bool) -> None:
     """Tell systemd of the limits; the files are the fs driver's, afterwards. Errors: sampan.errors."""
     unified = list(found) == [""]
