@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import ExitStack
 
 from sampan import errors
 from sampan.containerd import containers, host_image
@@ -83,11 +84,14 @@ async def open_core(
     `snapshotter` is that of the engine: "overlayfs", "native", "erofs" or "" (`SnapshotterKinds.choose`). Unavailable
     when another process has `root` open or the snapshotter does not work here; InvalidArgument for an unknown one."""
     os.makedirs(root, mode=0o711, exist_ok=True)
-    lock_fd = lock(root)
-    try:
+    with ExitStack() as undo:
+        lock_fd = lock(root)
+        undo.callback(os.close, lock_fd)
         metadata = Metadata(f"{root}/core.db")
+        undo.callback(metadata.close)
         containers.create_table(metadata)
         kinds = SnapshotterKinds(metadata, f"{root}/snapshots")
+        undo.callback(kinds.close)
         chosen = kinds.choose(snapshotter, namespace)
         stores = open_stores(metadata, root, kinds, namespace, is_engines=True)
         snapshots = stores.snapshotters[chosen]
@@ -100,10 +104,9 @@ async def open_core(
         held = Leases(metadata, namespace)
         transfer = RegistryTransfer(metadata, stores.content, stores.images, snapshots, held, settings)
         commits = ImageCommits(stores.content, snapshots, held, transfer)
-        return ContainerCore(metadata, stores, kinds, chosen, transfer, commits, tasks, lock_fd, root)
-    except BaseException:
-        os.close(lock_fd)
-        raise
+        core = ContainerCore(metadata, stores, kinds, chosen, transfer, commits, tasks, lock_fd, root)
+        undo.pop_all()
+        return core
 
 
 def lock(root: str) -> int:

@@ -121,6 +121,8 @@ class Layers:
                 return self.unpack(_Watched(file, moved), blob.size, root)
             except errors.InvalidArgument as error:
                 raise errors.Error(f"failed to register layer: {error}") from error
+            except OSError as error:
+                raise _failed(error) from error
 
     async def close(self) -> None:
         for job in list(self.jobs.values()):
@@ -278,6 +280,8 @@ class LayerJob:
             while source.read(_DRAIN):
                 pass
             self._commit(ingest, labels)
+        except OSError as error:
+            raise _failed(error) from error
         finally:
             ingest.close()
             pipe.leave()
@@ -329,6 +333,12 @@ class _Watched:
         self._at += len(piece)
         self._moved(self._at)
         return piece
+
+
+def _failed(error: OSError) -> errors.Error:
+    """The machine's trouble with a layer, a full disk above all, in docker's words."""
+    place = f"write {error.filename}: " if error.filename else ""
+    return errors.Error(f"failed to register layer: {place}{(error.strerror or str(error)).lower()}")
 
 
 def _forget(future: asyncio.Future[Any]) -> None:

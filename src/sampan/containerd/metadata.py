@@ -7,13 +7,18 @@ resume point) are synchronous=NORMAL: no fsync on the way to a container, never 
 back the last of them. What that can lose is a container made in the last seconds, whose own writes were not
 synced either; a later durable commit of any kind makes all earlier ones durable too, since the WAL is one file.
 
+Full disk. Removing needs room in the WAL as well, so it has its room from the start (`_reserve`): what fails for want
+of space can always be undone. A full disk is OSError with ENOSPC, whether sqlite or a file met it.
+
 Threads. Pulls unpack in threads, so the connection is guarded by a lock held for one transaction, which is
 short by rule: no file is synced or read inside one. `after_commit` runs what must only happen once the rows are in.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -22,6 +27,8 @@ from contextlib import contextmanager
 from typing import Any
 
 SCHEMA_VERSION = 1
+# A little more than wal_autocheckpoint pages of 4 KiB with their headers.
+_WAL_ROOM = 4400 << 10
 
 # `labels` is a JSON object. Times are nanoseconds since the epoch. `id` columns number files and directories; they
 # are never used twice (autoincrement), so a directory that is still mounted or being deleted cannot be met again.
@@ -72,6 +79,7 @@ class Metadata:
             for statement in _SCHEMA.split(";"):
                 connection.execute(statement)
             connection.execute(f"pragma user_version={SCHEMA_VERSION:d}")
+        _reserve(f"{path}-wal")
 
     def close(self) -> None:
         with self._lock:
@@ -100,6 +108,13 @@ class Metadata:
                     self._after.clear()
                     raise
                 self._connection.execute("commit")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
+                    raise
+                if self._connection.in_transaction:
+                    self._connection.execute("rollback")
+                self._after.clear()
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             finally:
                 self._depth = 0
                 if durable:
@@ -148,6 +163,20 @@ class Metadata:
         with self._lock:
             found: tuple[Any, ...] | None = self._connection.execute(query, arguments).fetchone()
             return found
+
+
+def _reserve(wal: str) -> None:
+    """Room for what the WAL holds before sqlite writes it back (1000 pages) and starts it anew.
+
+    Its end is where a frame has no valid checksum, so zeros may follow. posix_fallocate(3)."""
+    fd = os.open(wal, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.posix_fallocate(fd, 0, _WAL_ROOM)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+    finally:
+        os.close(fd)
 
 
 def now() -> int:

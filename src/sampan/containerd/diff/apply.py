@@ -102,9 +102,9 @@ class LayerWriter:
         self._tree.close()
 
     def _blame(self, error: OSError) -> Exception:
-        if error.errno not in _LAYER_FAULTS:
-            return error
         name = self._entry.name.decode(errors="replace") if self._entry else ""
+        if error.errno not in _LAYER_FAULTS:
+            return OSError(error.errno, error.strerror, f"/{name}")
         return errors.InvalidArgument(f'cannot apply "{name[:200]}": {error.strerror}')
 
     def _member(self, entry: Entry) -> None:
@@ -156,6 +156,9 @@ class LayerWriter:
             os.mkdir(name, 0o700, dir_fd=fd)
             self._applied.size += _BLOCK
         elif entry.kind == layer_tar.SYMLINK:
+            if not entry.linkname:
+                # symlink(2) would say ENOENT, which is otherwise the machine's trouble.
+                raise errors.InvalidArgument(f'cannot apply "{name.decode(errors="replace")}": link to nothing')
             os.symlink(entry.linkname, name, dir_fd=fd)
         else:
             device = 0 if entry.kind == layer_tar.FIFO else os.makedev(entry.major, entry.minor)
