@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from tests.conftest import leave_out
+from tests.peers import newer
 from tests.peers.client import Outcome, Terminal
 from tests.peers.machine import Machine
 from tests.peers.waiting import eventually
@@ -31,6 +33,7 @@ class Ctr:
             self._daemon = machine.spawn(
                 ["containerd", "--config", f"{scratch}/config.toml", "--address", self.address,
                  "--root", f"{scratch}/root", "--state", f"{scratch}/state"], log=log,
+                environment=newer.environment("criu"),
             )  # fmt: skip
         eventually(self._answers, what="containerd listens")
 
@@ -151,6 +154,57 @@ def test_what_confines_is_as_the_flags_say(ctr: Ctr) -> None:
     assert ctr.ok(*ctr.words("sh", "-c", script, flags=flags)).split("\n") == [
         "ro", "b /tmp", "Seccomp:\t2"
     ]  # fmt: skip
+
+
+@pytest.fixture
+def criu() -> None:
+    if newer.command("criu") is None:
+        leave_out("needs criu (scripts/peers unpacks it from Debian sid)")
+
+
+def counting(scratch: str) -> tuple[tuple[str, ...], Callable[[], int]]:
+    """Flags and command of a container that counts in a file of the host, and what it has come to."""
+    path = f"{scratch}/counted"
+    os.makedirs(path, exist_ok=True)
+    with open(f"{path}/now", "w") as file:
+        file.write("0")
+
+    def count() -> int:
+        with open(f"{path}/now") as file:
+            return int(file.read() or 0)
+
+    return ("-d", "--mount", f"type=bind,src={path},dst=/counted,options=rbind:rw"), count
+
+
+COUNT = "i=0; while :; do i=$((i+1)); echo $i > /counted/next; mv /counted/next /counted/now; usleep 20000; done"
+
+
+def test_a_task_is_checkpointed_into_an_image_and_restored_from_it(ctr: Ctr, scratch: str, criu: None) -> None:
+    flags, count = counting(scratch)
+    ctr.ok(*ctr.words("sh", "-c", COUNT, flags=(*flags, "--null-io")))
+    saved = eventually(lambda: count() > 20 and count())
+    ctr.ok("container", "checkpoint", "--rw", "--image", "--task", "one", "example.org/saved:one")
+    ctr.ok("task", "kill", "-s", "SIGKILL", "one")
+    eventually(lambda: ctr.status() == "STOPPED")
+    ctr.ok("task", "rm", "one")
+    ctr.ok("container", "rm", "one")
+    reached = count()
+    ctr.ok("container", "restore", "--rw", "--live", "one", "example.org/saved:one")
+    # From where it was saved, which is before it was killed, and not from the beginning.
+    assert eventually(lambda: count() != reached and count()) >= saved
+    ctr.ok("image", "rm", "example.org/saved:one")
+
+
+def test_a_task_is_checkpointed_to_a_directory(ctr: Ctr, scratch: str, criu: None) -> None:
+    flags, count = counting(scratch)
+    ctr.ok(*ctr.words("sh", "-c", COUNT, flags=(*flags, "--null-io")))
+    eventually(lambda: count() > 3)
+    ctr.ok("task", "checkpoint", "--image-path", f"{scratch}/images", "one")
+    assert "descriptors.json" in os.listdir(f"{scratch}/images")
+    reached = count()
+    eventually(lambda: count() > reached + 3)
+    ctr.ok("task", "checkpoint", "--exit", "--image-path", f"{scratch}/images", "one")
+    eventually(lambda: ctr.status() == "STOPPED")
 
 
 def test_nothing_is_left_when_tasks_are_gone(ctr: Ctr, machine: Machine) -> None:
