@@ -39,6 +39,13 @@ class Namespaces:
             raise errors.NotFound(f'namespace "{name}": not found')
         return Namespace(name, labels_from(row[0]))
 
+    def look(self, name: str) -> Namespace:
+        """As `get`, but a namespace that nobody made yet is one without labels: clients ask before they write."""
+        try:
+            return self.get(name)
+        except (errors.NotFound, errors.InvalidArgument):
+            return Namespace(name)
+
     def list(self) -> Sequence[Namespace]:
         rows = self._metadata.rows("select name, labels from namespaces order by name")
         return [Namespace(name, labels_from(text)) for name, text in rows]
@@ -54,9 +61,9 @@ class Namespaces:
         return self.get(namespace.name)
 
     def relabel(self, name: str, labels: Mapping[str, str]) -> Namespace:
-        """Replace all labels. NotFound."""
+        """Replace all labels, of a namespace that this makes when it is new. InvalidArgument."""
+        identifiers.validate(name)
         with self._metadata.transaction(durable=True):
-            self.get(name)
             self._write(Namespace(name, labels))
         return self.get(name)
 

@@ -21,7 +21,7 @@ class NamespacesService:
         self._namespaces = table.namespaces
 
     async def get(self, call: Call, request: api.GetNamespaceRequest) -> api.GetNamespaceResponse:
-        return api.GetNamespaceResponse(namespace=_message(self._namespaces.get(request.name)))
+        return api.GetNamespaceResponse(namespace=_message(self._namespaces.look(request.name)))
 
     async def list(self, call: Call, request: api.ListNamespacesRequest) -> api.ListNamespacesResponse:
         return api.ListNamespacesResponse(namespaces=[_message(one) for one in self._namespaces.list()])
@@ -34,7 +34,7 @@ class NamespacesService:
         return api.CreateNamespaceResponse(namespace=_message(made))
 
     async def update(self, call: Call, request: api.UpdateNamespaceRequest) -> api.UpdateNamespaceResponse:
-        stored = self._namespaces.get(request.namespace.name)
+        stored = self._namespaces.look(request.namespace.name)
         given = fields.checked_labels(request.namespace.labels)
         changed = self._namespaces.relabel(
             stored.name, fields.masked_labels(stored.labels, given, request.update_mask, "namespace")

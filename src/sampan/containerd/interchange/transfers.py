@@ -289,10 +289,7 @@ class Transfers:
         return self._unpackers[key]
 
     def _default_snapshotter(self, namespace: str) -> str:
-        try:
-            return self._table.namespaces.get(namespace).labels.get(DEFAULT_SNAPSHOTTER_LABEL, "")
-        except errors.NotFound:
-            return ""
+        return self._table.namespaces.look(namespace).labels.get(DEFAULT_SNAPSHOTTER_LABEL, "")
 
 
 def _parsed(reference: str) -> Reference:

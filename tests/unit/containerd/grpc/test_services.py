@@ -408,6 +408,24 @@ def test_a_plugin_is_described_by_its_name(served):
     served(scenario)
 
 
+def test_a_namespace_that_nobody_made_has_no_labels_and_can_be_given_some(served):
+    """dockerd asks for its own before it writes there, and ends when it is told that there is none."""
+
+    async def scenario(client):
+        look = namespaces.GetNamespaceRequest(name="moby")
+        assert (await client(namespaces, "Namespaces", "Get", look)).namespace == namespaces.Namespace(name="moby")
+        change = namespaces.UpdateNamespaceRequest(namespace=namespaces.Namespace(name="moby", labels={"a": "b"}))
+        await client(namespaces, "Namespaces", "Update", change)
+        assert dict((await client(namespaces, "Namespaces", "Get", look)).namespace.labels) == {"a": "b"}
+        gone = namespaces.DeleteNamespaceRequest(name="x")
+        refused, _ = await client.refused(namespaces, "Namespaces", "Delete", gone)
+            namespaces, "Namespaces", "Delete", namespaces.DeleteNamespaceRequest(name="x")
+        )
+        assert refused is Status.NOT_FOUND
+
+    served(scenario)
+
+
 def test_a_namespace_with_something_in_it_stays(served):
     async def scenario(client):
         await client.write(write(content.COMMIT, ref="r", data=HELLO))
