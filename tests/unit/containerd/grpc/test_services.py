@@ -419,8 +419,6 @@ def test_a_namespace_that_nobody_made_has_no_labels_and_can_be_given_some(served
         assert dict((await client(namespaces, "Namespaces", "Get", look)).namespace.labels) == {"a": "b"}
         gone = namespaces.DeleteNamespaceRequest(name="x")
         refused, _ = await client.refused(namespaces, "Namespaces", "Delete", gone)
-            namespaces, "Namespaces", "Delete", namespaces.DeleteNamespaceRequest(name="x")
-        )
         assert refused is Status.NOT_FOUND
 
     served(scenario)
