@@ -26,4 +26,5 @@ TARGETS: dict[str, str] = {
     "state": "fuzz.state",
     "stdcopy": "fuzz.stdcopy",
     "ttrpc": "fuzz.ttrpc",
+    "unpack": "fuzz.unpack",
 }

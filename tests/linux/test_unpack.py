@@ -25,6 +25,7 @@ from sampan.containerd.diff.unpack import Unpacked, unpack
 from sampan.containerd.snapshots.erofs import mount_file
 from sampan.linux import abi, mount
 from sampan.oci import digest
+from sampan.wire import layer_tar, tar_member
 
 pytestmark = pytest.mark.root
 
@@ -472,3 +473,118 @@ class TestSettling:
             assert (shown / "h").read_bytes() == b"1"
         finally:
             os.close(fd)
+
+
+class TestArchiversFormats:
+    """What GNU tar writes in each of its formats; both unpackers give back what was packed."""
+
+    @pytest.mark.parametrize("version", ["0.0", "0.1", "1.0", "gnu"])
+    def test_holes_in_every_sparse_format(self, bottom, tmp_path, version):
+        source = tmp_path / "holes"
+        pieces = [(0, b"begin"), (1 << 20, os.urandom(5000)), (5 << 20, b"x"), ((9 << 20) + 7, b"end")]
+        with open(source, "wb") as out:
+            for offset, data in pieces:
+                out.seek(offset)
+                out.write(data)
+            out.truncate(12 << 20)
+        form = ["--format=gnu"] if version == "gnu" else ["--format=pax", f"--sparse-version={version}"]
+        made = subprocess.run(["tar", "-S", *form, "-C", str(tmp_path), "-cf", "-", "holes"], capture_output=True,
+                              check=True)  # fmt: skip
+        bottom.unpack_bytes(made.stdout)
+        assert (bottom.root / "holes").read_bytes() == source.read_bytes()
+
+    @pytest.mark.parametrize("form", ["gnu", "pax"])
+    def test_a_file_of_more_than_8_gib(self, bottom, tmp_path, form):
+        """Its size has no room in the header: base-256 in GNU's format, a PAX record otherwise."""
+        source = tmp_path / "huge"
+        with open(source, "wb") as out:
+            out.seek(9 << 30)
+            out.write(b"end")
+        made = subprocess.run(["tar", "-S", f"--format={form}", "-C", str(tmp_path), "-cf", "-", "huge"],
+                              capture_output=True, check=True)  # fmt: skip
+        bottom.unpack_bytes(made.stdout)
+        assert (bottom.root / "huge").stat().st_size == (9 << 30) + 3
+        with open(bottom.root / "huge", "rb") as file_:
+            file_.seek((9 << 30) - 2)
+            assert file_.read() == b"\0\0end"
+
+    @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT], ids=["gnu", "pax"])
+    def test_a_size_of_more_than_8_gib_without_the_bytes_is_refused(self, bottom, form):
+        info = file("huge")
+        info.size = 9 << 30
+        with pytest.raises(errors.InvalidArgument, match="unexpected EOF"):
+            bottom.unpack_bytes(info.tobuf(form) + b"only this")
+        bottom.assert_untouched()
+
+    @pytest.mark.parametrize("form", ["gnu", "pax", "v7", "ustar"])
+    def test_long_names_and_long_links(self, bottom, tmp_path, form):
+        short = form in ("v7", "ustar")
+        name = "/".join(["n" * 40] * 2) if short else "/".join(["ü" * 60, "n" * 200, "m" * 90])
+        target = "t" * (99 if short else 300)
+        tree = tmp_path / "tree"
+        (tree / name).mkdir(parents=True)
+        (tree / name / "f").write_text("deep")
+        os.symlink(target, tree / "s")
+        os.link(tree / name / "f", tree / "zz-hard")
+        made = subprocess.run(["tar", f"--format={form}", "--sort=name", "-C", str(tree), "-cf", "-", "."],
+                              capture_output=True, check=True)  # fmt: skip
+        bottom.unpack_bytes(made.stdout)
+        assert (bottom.root / name / "f").read_text() == "deep"
+        assert os.readlink(bottom.root / "s") == target
+        assert (bottom.root / "zz-hard").samefile(bottom.root / name / "f")
+
+    def test_a_global_header_is_read_over(self, bottom):
+        """git archive writes one; Go's reader, and so docker and containerd, applies none of it to the members."""
+        out = io.BytesIO()
+        with tarfile.open(
+            fileobj=out, mode="w", pax_headers={"comment": "git", "uid": "77", "path": "elsewhere"}
+        ) as tar:
+            tar.addfile(tarfile.TarInfo("f"))
+        bottom.unpack_bytes(out.getvalue())
+        assert [p.name for p in bottom.root.iterdir()] == ["f"]
+        assert (bottom.root / "f").stat().st_uid == 0
+
+    @pytest.mark.parametrize(
+        "name, shown",
+        [(b"caf\xe9", b"caf\xe9"), (b"a\nb", b"a\nb"), (b"a\\b", b"a\\b"), (b" ", b" "), (b"...", b"..."),
+         (b"a//b", b"a"), (b"./a/./b", b"a"), (b"a/", b"a")],
+    )  # fmt: skip
+    def test_any_bytes_are_a_name(self, bottom, name, shown):
+        """Names are the kernel's bytes: no encoding, no wildcard, no escape."""
+        kind = layer_tar.DIRECTORY if name.endswith(b"/") else layer_tar.FILE
+        bottom.unpack_bytes(tar_member.member(name, kind, mode=0o644) + tar_member.END)
+        assert os.listdir(os.fsencode(str(bottom.root))) == [shown]
+
+
+class TestReplacing:
+    """What one member made, a later one takes the place of, whatever the two are."""
+
+    MAKERS = {
+        "file": lambda: [file("x", b"file")],
+        "directory": lambda: [directory("x"), file("x/in")],
+        "symlink": lambda: [symlink("x", "../../outside")],
+        "hard link": lambda: [file("other", b"other"), hardlink("x", "other")],
+        "device": lambda: [member("x", tarfile.CHRTYPE, devmajor=1, devminor=3)],
+        "fifo": lambda: [member("x", tarfile.FIFOTYPE)],
+        "whiteout": lambda: [file(".wh.x")],
+    }  # fmt: skip
+
+    @pytest.mark.parametrize("last", MAKERS)
+    @pytest.mark.parametrize("first", MAKERS)
+    def test_each_by_each_and_back(self, bottom, first, last):
+        for order in ((first, last), (first, last, first)):
+            if bottom.erofs:
+                bottom.forget(bottom.directory)
+            elif bottom.directory.exists():
+                subprocess.run(["find", str(bottom.directory), "-mindepth", "1", "-delete"], check=True)
+            members = [one for name in order for one in self.MAKERS[name]()]
+            bottom.unpack(*members)
+            found = (bottom.root / "x").lstat()
+            winner = order[-1] if order[-1] != "whiteout" else next(
+                (name for name in reversed(order) if name != "whiteout"), "whiteout")  # fmt: skip
+            kinds = {"file": stat.S_IFREG, "hard link": stat.S_IFREG, "directory": stat.S_IFDIR,
+                     "symlink": stat.S_IFLNK, "device": stat.S_IFCHR, "fifo": stat.S_IFIFO,
+                     "whiteout": stat.S_IFCHR}  # fmt: skip
+            assert stat.S_IFMT(found.st_mode) == kinds[winner]
+            assert is_whiteout(bottom.root / "x") == (winner == "whiteout")
+            bottom.assert_untouched()

@@ -24,6 +24,7 @@ from sampan.wire.layer_tar import Entry, LayerTar, TarError
 OVERLAY, REMOVE = "overlay", "remove"
 
 _BLOCK = 4096
+_NAME_MAX = 255
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -241,9 +242,14 @@ class LayerWriter:
             raise errors.InvalidArgument("invalid layer: hard link to its root")
         try:
             source_fd = self._tree.existing(target_parent)
-        except FileNotFoundError:
-            return False
+        except OSError as error:
+            # A name that is too long is nobody's: no more is there than where nothing is.
+            if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+                return False
+            raise
         try:
+            if len(target_name) > _NAME_MAX:
+                return False
             os.stat(target_name, dir_fd=source_fd, follow_symlinks=False)
             fd = self._tree.directory(parent)
             try:

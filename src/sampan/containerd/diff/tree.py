@@ -70,7 +70,8 @@ class Tree:
                     fd = open_in_root(self.fd, path, _PATH)
                     break
                 except FileNotFoundError:
-                    pass
+                    if not make:
+                        raise
             missing.append(path)
             path = split(path)[0]
         if fd < 0:
