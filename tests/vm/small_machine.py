@@ -49,7 +49,7 @@ SITE_PACKAGES = (
 )  # fmt: skip
 
 # Debian's runc goes first in the tests that compare.
-PEERS = ("/usr/sbin/runc",)
+PEERS = ("/usr/sbin/runc", "/usr/bin/setpriv")
 
 INITRD_INIT = """#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /new

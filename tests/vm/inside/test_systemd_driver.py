@@ -352,9 +352,67 @@ def test_a_container_with_cgroups_of_its_own_can_divide_them(boat: Unit) -> None
         mount = next(one for one in spec["mounts"] if one["type"] == "cgroup")
         mount["options"] = ["nosuid", "noexec", "nodev"]
 
-    place = boat.bundle
-    while place != "/tmp":
-        os.chmod(place, 0o755)
-        place = os.path.dirname(place)
+    open_up(boat.bundle)
     script = "cd /sys/fs/cgroup; mkdir below && echo 1 > below/cgroup.procs && cat /proc/self/cgroup"
     assert boat.shell(script, own) == "0::/below\n"
+
+
+class Rootless(Unit):
+    """As user 1000, whose own manager has the units."""
+
+    def __init__(self, name: str, scratch: str) -> None:
+        super().__init__(name, scratch)
+        open_up(self.bundle)
+        for top, directories, files in os.walk(scratch):
+            for one in (".", *directories, *files):
+                os.chown(f"{top}/{one}", 1000, 1000, follow_symlinks=False)
+        self.command = ["/usr/bin/setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "env",
+                        "XDG_RUNTIME_DIR=/run/user/1000", *self.command]  # fmt: skip
+        self.unit = f"boat-{self.id}.scope"
+        self.below = f"/user.slice/user-1000.slice/user@1000.service{BELOW}/{self.unit}"
+
+    def write(self, change: Callable[[dict[str, Any]], object] | None = None, args: list[str] | None = None) -> None:
+        def rootless(spec: dict[str, Any]) -> None:
+            spec["linux"]["namespaces"] = [{"type": kind} for kind in ("pid", "ipc", "uts", "mount", "user", "cgroup")]
+            for kind in ("uidMappings", "gidMappings"):
+                spec["linux"][kind] = [{"containerID": 0, "hostID": 1000, "size": 1}]
+            # A user without mapped groups cannot have tty's, and without a network namespace no sysfs.
+            spec["mounts"] = [one for one in spec["mounts"] if one["type"] != "sysfs"]
+            for one in spec["mounts"]:
+                one["options"] = [word for word in one.get("options", []) if word != "gid=5"]
+                if one["type"] == "cgroup":
+                    one["destination"] = "/mnt"
+            if change:
+                change(spec)
+
+        super().write(rootless, args)
+        os.chmod(f"{self.bundle}/config.json", 0o644)
+
+
+def open_up(path: str) -> None:
+    """Let somebody else come to it: pytest's directories are root's alone."""
+    while path != "/tmp":
+        os.chmod(path, 0o755)
+        path = os.path.dirname(path)
+
+
+@pytest.mark.skipif(not UNIFIED, reason="systemd delegates to users on v2 only")
+@pytest.mark.parametrize("name", ["runc", "sampan-runc"])
+def test_without_root_the_users_own_systemd_has_the_scope(name: str, tmp_path: Path) -> None:
+    boat = Rootless(name, str(tmp_path / name))
+    try:
+        pid = boat.background(SLEEP, limited({"pids": {"limit": 33}, "memory": {"limit": 1 << 26}}))["pid"]
+        assert Path(f"/proc/{pid}/cgroup").read_text() == f"0::{boat.below}\n"
+        assert (boat.files()["pids.max"], boat.files()["memory.max"]) == ("33", str(1 << 26))
+        boat("update", "--pids-limit", "44", boat.id, check=True)
+        assert boat.files()["pids.max"] == "44"
+        boat("pause", boat.id, check=True)
+        assert boat.state()["status"] == "paused"
+        boat("resume", boat.id, check=True)
+        if name != "runc":  # 1.1 leaves it where the caller is
+            seen = boat("exec", boat.id, "/bin/cat", "/proc/self/cgroup", check=True).stdout
+            assert seen == "0::/\n"
+        boat("delete", "-f", boat.id, check=True)
+        assert boat.cgroup_dirs() == []
+    finally:
+        boat.close()

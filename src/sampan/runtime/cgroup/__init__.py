@@ -147,7 +147,7 @@ def apply(found: Paths, resources: Resources, update: bool = False, settings: Se
     if _unified_only(found):
         from sampan.runtime.cgroup import v2
 
-        v2.apply(found[""], resources, update)
+        v2.apply(found[""], resources, update, bool(settings and settings.get("Rootless")))
     elif found:
         v1.apply(found, resources, update)
     elif any(resources.get(name) for name in ("memory", "cpu", "pids", "blockIO")):
