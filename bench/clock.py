@@ -3,7 +3,7 @@
 Reads from stdin one JSON document {"rounds": n, "commands": {name: [argv, …]}, "counters": {name: path}}: an argv may
 hold "{n}", which becomes the number of the run; a counter is a file with one number in nanoseconds (cpuacct.usage)
 that is read before and after. Writes one JSON document {name: [run, …]} with run = {"wall": s, "cpu": s of the command
-and the children it waited for, "rss": peak kB of the largest of them, "counter": s, "status": exit status}.
+and the children it waited for, "counter": s, "status": exit status}.
 
 A process of its own, small and without imports, so that starting a command costs the same each time and everywhere.
 """
@@ -37,7 +37,6 @@ def measure(argv: list[str], path: str | None) -> dict[str, float]:
     return {
         "wall": wall,
         "cpu": usage.ru_utime + usage.ru_stime,
-        "rss": usage.ru_maxrss,
         "counter": counter(path) - before,
         "status": os.waitstatus_to_exitcode(status),
     }

@@ -1,7 +1,7 @@
 """`make bench`: sampan beside its peers on this machine, interleaved in one run.
 
     docker run --rm IMAGE true      sampand and Debian's dockerd, same client, network none and bridge
-    RUNTIME run of a static true    sampan-runc, runc, crun with Docker's own default spec
+    RUNTIME run of a static true    sampan-runc, runc, crun with Docker's own default spec; exec; peak memory
     an idle container's memory      everything either engine keeps for it
 
 Timings on a shared machine are noisy: the ratios of medians and minima are the result, the milliseconds are not.
@@ -14,15 +14,12 @@ import argparse
 import json
 import os
 import shutil
-import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.peers import images
 from tests.peers.client import Docker
 from tests.peers.engines import Dockerd, Engine, Sampand
 from tests.peers.machine import CGROUPS, Machine
@@ -30,11 +27,11 @@ from tests.peers.registry import Registry
 from tests.peers.shelf import Shelf
 from tests.peers.waiting import eventually
 
-CLOCK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "clock.py")
+from bench import oneshot
+from bench.rounds import CLOCK, Runs, clock, report
+
 IDLE = 10
 """Containers started to weigh one."""
-
-Runs = dict[str, list[dict[str, float]]]
 
 
 def main() -> None:
@@ -68,7 +65,7 @@ def compare(scratch: str, rounds: int, only: str | None) -> None:
                 ):
                     print(f"  {name:12} {weight:8.0f}")
     if only in (None, "oneshot"):
-        report("RUNTIME run of a static true, Docker's default spec", oneshot_runs(f"{scratch}/o", spec, rounds))
+        oneshot.compare(f"{scratch}/o", spec, rounds)
 
 
 @contextmanager
@@ -106,32 +103,6 @@ def docker_runs(pair: dict[str, tuple[Engine, Docker]], network: str, rounds: in
         commands[name] = [client.binary, "-H", client.uri, "run", "--rm", "--network", network, "busybox", "true"]
         counters[name] = f"{CGROUPS}/cpuacct/{engine.machine.cgroup}/cpuacct.usage"
     return clock([sys.executable, "-I", "-S", CLOCK], rounds, commands, counters)
-
-
-def clock(argv: list[str], rounds: int, commands: dict[str, list[str]], counters: dict[str, str]) -> Runs:
-    order = json.dumps({"rounds": rounds, "commands": commands, "counters": counters})
-    done = subprocess.run(argv, input=order, stdout=subprocess.PIPE, text=True, check=True)
-    runs: Runs = json.loads(done.stdout)
-    return runs
-
-
-def report(title: str, runs: Runs) -> None:
-    """Prints medians and minima, and each one's ratio to the first row."""
-    print(f"\n{title}")
-    heads = ("median", "min", "ratio", "of min", "CPU ms", "ratio", "peak kB", "failed")
-    print("  {:12} {:>9} {:>9} {:>7} {:>7} {:>8} {:>7} {:>9} {}".format("ms", *heads))
-    first: tuple[float, float, float] | None = None
-    for name, each in runs.items():
-        wall = [run["wall"] * 1000 for run in each]
-        cpu = statistics.median((run["counter"] or run["cpu"]) * 1000 for run in each)
-        middle, least = statistics.median(wall), min(wall)
-        first = first or (middle, least, cpu)
-        failed = sum(run["status"] != 0 for run in each)
-        rss = statistics.median(run["rss"] for run in each)
-        print(
-            f"  {name:12} {middle:9.1f} {least:9.1f} {middle / first[0]:7.2f} {least / first[1]:7.2f}"
-            f" {cpu:8.1f} {cpu / first[2]:7.2f} {rss:9.0f} {failed or '-'}"
-        )
 
 
 def idle_weight(engine: Engine, client: Docker) -> float:
@@ -181,29 +152,6 @@ def docker_s_spec(engine: Engine, client: Docker) -> dict[str, Any]:
         namespace.pop("path", None)
     spec["linux"].pop("cgroupsPath", None)
     return spec
-
-
-def oneshot_runs(scratch: str, spec: dict[str, Any], rounds: int) -> Runs:
-    """Interleaved `RUNTIME run` of one bundle, on a machine without the hybrid cgroup mount, which crun refuses."""
-    os.makedirs(f"{scratch}/bundle/rootfs")
-    tar = images.tar(images.busybox_entries())
-    subprocess.run(["tar", "-xf", "-", "-C", f"{scratch}/bundle/rootfs"], input=tar, check=True)
-    with open(f"{scratch}/bundle/config.json", "w") as file:
-        json.dump(spec, file)
-    own = os.path.join(os.path.dirname(sys.executable), "sampan-runc")
-    machine = Machine(scratch, "oneshot")
-    try:
-        machine.run(["umount", f"{CGROUPS}/unified"])
-        commands = {
-            name: [binary, "--root", f"{scratch}/{name}", "run", "--bundle", f"{scratch}/bundle", f"{name}-{{n}}"]
-            for name, binary in (("runc", "runc"), ("crun", "crun"), ("sampan-runc", own))
-            if shutil.which(binary)
-        }
-        argv = machine.entering([sys.executable, "-I", "-S", CLOCK])
-        clock(argv, 1, commands, {})
-        return clock(argv, rounds, commands, {})
-    finally:
-        machine.close()
 
 
 if __name__ == "__main__":
