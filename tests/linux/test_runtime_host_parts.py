@@ -60,6 +60,22 @@ def test_a_mount_with_mappings_shows_other_owners(ours: Runtime, shared: Path, o
     assert (found.st_uid, found.st_gid) == (1000, 1001)
 
 
+def test_two_mapped_mounts_on_one_place_have_each_its_own_source_and_owners(
+    ours: Runtime, shared: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("under")
+
+    def mapped(spec: dict[str, Any]) -> None:
+        spec["mounts"] += [
+            bound(tmp_path, "bind", uidMappings=mapping(0, 5), gidMappings=mapping(0, 6)),
+            bound(shared, "bind", uidMappings=mapping(1000, 7), gidMappings=mapping(1001, 8)),
+        ]
+        spec["process"]["capabilities"] = {kind: ["CAP_SYS_ADMIN"] for kind in ("bounding", "effective", "permitted")}
+
+    script = "stat -c %u:%g /mnt/file; umount /mnt; stat -c %u:%g /mnt/file; cat /mnt/file"
+    assert ours.shell(script, mapped) == "7:8\n5:6\nunder"
+
+
 def test_what_is_written_through_a_mapped_mount_belongs_to_the_mapped_owner(ours: Runtime, shared: Path) -> None:
     os.chown(shared, 1000, 1001)
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import select
+import shutil
 import socket
 import subprocess
 import threading
@@ -339,6 +340,56 @@ def test_features_is_the_document_of_the_spec(ours: Runtime) -> None:
     assert {"rro", "ridmap"} <= set(features["mountOptions"])
     assert features["linux"]["mountExtensions"]["idmap"]["enabled"] is True
     assert "SCMP_ARCH_X86_64" in features["linux"]["seccomp"]["archs"]
+
+
+# features-linux.json of the runtime-spec: a member to its type, a list's to the form of its entries.
+FEATURES: dict[str, Any] = {
+    "ociVersionMin": str, "ociVersionMax": str, "hooks": r"[a-zA-Z]+", "mountOptions": r"[a-z]+",
+    "annotations": {}, "potentiallyUnsafeConfigAnnotations": r"[a-z.]+",
+    "linux": {
+        "namespaces": r"mount|pid|network|uts|ipc|user|cgroup|time", "capabilities": r"CAP_[A-Z0-9_]+",
+        "cgroup": {"v1": bool, "v2": bool, "systemd": bool, "systemdUser": bool, "rdma": bool},
+        "seccomp": {
+            "enabled": bool, "actions": r"SCMP_ACT_[A-Z_]+", "operators": r"SCMP_CMP_[A-Z_]+",
+            "archs": r"SCMP_ARCH_[A-Z0-9_]+", "knownFlags": r"SECCOMP_FILTER_FLAG_[A-Z_]+",
+            "supportedFlags": r"SECCOMP_FILTER_FLAG_[A-Z_]+",
+        },
+        "apparmor": {"enabled": bool}, "selinux": {"enabled": bool}, "intelRdt": {"enabled": bool},
+        "mountExtensions": {"idmap": {"enabled": bool}}, "netDevices": {"enabled": bool},
+        "memoryPolicy": {"modes": r"MPOL_[A-Z_]+", "flags": r"MPOL_F_[A-Z_]+"},
+    },
+}  # fmt: skip
+
+
+def fits(found: Any, form: Any, path: str) -> None:
+    if isinstance(form, type):
+        assert type(found) is form, path
+    elif isinstance(form, str):
+        assert found == list(dict.fromkeys(found)), path
+        assert [one for one in found if not re.fullmatch(form, one)] == [], path
+    else:
+        assert not form or set(found) <= set(form), path
+        for name, member in found.items():
+            fits(member, form.get(name, str), f"{path}.{name}")
+
+
+def test_features_fits_the_schema_and_leaves_out_nothing_that_runc_has(ours: Runtime) -> None:
+    features = json.loads(ours("features", check=True).stdout)
+    fits(features, FEATURES, "")
+    assert set(features) == set(FEATURES)
+    if not shutil.which("runc"):
+        return
+    runcs = json.loads(subprocess.run(["runc", "features"], capture_output=True, check=True).stdout)
+    fits(runcs, FEATURES, "")
+    assert set(runcs["mountOptions"]) <= set(features["mountOptions"])
+    assert set(runcs["linux"]["capabilities"]) == set(features["linux"]["capabilities"])
+    for name in ("enabled", "actions", "operators"):
+        assert runcs["linux"]["seccomp"][name] == features["linux"]["seccomp"][name]
+    # libseccomp has tables also for machines that sampan does not run on.
+    family = {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"}
+    assert set(runcs["linux"]["seccomp"]["archs"]) & family == set(features["linux"]["seccomp"]["archs"])
+    for name in ("apparmor", "selinux"):
+        assert runcs["linux"][name] == features["linux"][name]
 
 
 def test_the_plan_names_the_field_behind_each_step(ours: Runtime) -> None:

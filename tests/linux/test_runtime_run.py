@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.linux.runtimes import COMMANDS, Runtime
+from tests.peers.waiting import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
@@ -21,6 +22,13 @@ pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 @pytest.fixture(params=[pytest.param("runc", marks=pytest.mark.needs("runc")), "sampan-runc"])
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]:
     made = Runtime(request.param, str(tmp_path))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ours(tmp_path: Path) -> Iterator[Runtime]:
+    made = Runtime("sampan-runc", str(tmp_path))
     yield made
     made.close()
 
@@ -372,8 +380,8 @@ def test_joining_a_network_namespace_by_path(runtime: Runtime) -> None:
         holder.communicate()
 
 
-def test_hooks_run_in_their_order_place_and_with_the_state(runtime: Runtime, tmp_path: Path) -> None:
-    log = tmp_path / "log"
+def logging_hooks(log: Path, *names: str) -> Callable[[dict[str, Any]], None]:
+    """Hooks that write where they are, the status that they are told, and their environment's OF."""
 
     def hook(name: str) -> list[dict[str, Any]]:
         host = os.readlink("/proc/self/ns/mnt")
@@ -383,19 +391,96 @@ def test_hooks_run_in_their_order_place_and_with_the_state(runtime: Runtime, tmp
         )
         return [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["OF=hook", "PATH=/bin:/usr/bin"]}]
 
-    def hooks(spec: dict[str, Any]) -> None:
-        names = ("prestart", "createRuntime", "createContainer", "poststart", "poststop")
+    def change(spec: dict[str, Any]) -> None:
         spec["hooks"] = {name: hook(name) for name in names}
+        folder = str(log.parent)
+        spec["mounts"].append({"destination": folder, "source": folder, "type": "bind", "options": ["bind"]})
 
-    assert runtime.run(["/bin/true"], hooks).returncode == 0
-    assert log.read_text().split("\n")[:-1] == [
+    return change
+
+
+HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+
+
+@pytest.mark.parametrize("verbs", ["run", "create and start"])
+def test_hooks_run_in_their_order_place_and_with_the_state(runtime: Runtime, tmp_path: Path, verbs: str) -> None:
+    log = tmp_path / "log"
+    if verbs == "run":
+        assert runtime.run(["/bin/true"], logging_hooks(log, *HOOKS)).returncode == 0
+    else:
+        assert runtime.create(logging_hooks(log, *HOOKS), ["/bin/true"]) == 0
+        runtime("start", runtime.id, check=True)
+        eventually(lambda: runtime.state()["status"] == "stopped")
+        runtime("delete", runtime.id, check=True)
+    lines = log.read_text().split("\n")[:-1]
+    if runtime.name == "runc":  # it does not wait for the program before it runs the poststart hooks
+        lines.sort(key=lambda line: HOOKS.index(line.split()[0]))
+    assert lines == [
         'prestart outside "status":"creating" hook',
         'createRuntime outside "status":"creating" hook',
         'createContainer inside "status":"creating" hook',
+        'startContainer inside "status":"created" hook',
         # The spec says "running" for poststart (runtime.md#lifecycle); runc 1.1 still says "created".
         f'poststart outside "status":"{"created" if runtime.name == "runc" else "running"}" hook',
         'poststop outside "status":"stopped" hook',
     ]
+
+
+def test_a_poststart_hook_sees_the_program_and_not_the_runtime(ours: Runtime, tmp_path: Path) -> None:
+    """Although a startContainer hook keeps init from it for a while."""
+    log = tmp_path / "log"
+    script = f"pid=$(grep -o '\"pid\":[0-9]*' | cut -d: -f2); tr '\\0' ' ' < /proc/$pid/cmdline > {log}"
+
+    def hooks(spec: dict[str, Any]) -> None:
+        spec["hooks"] = {
+            "startContainer": [{"path": "/bin/sleep", "args": ["sleep", "0.3"]}],
+            "poststart": [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}],
+        }
+
+    assert ours.create(hooks, ["/bin/sleep", "1000"]) == 0
+    ours("start", ours.id, check=True)
+    assert log.read_text() == "/bin/sleep 1000 "
+
+
+def test_a_poststart_hook_that_fails_ends_the_container(runtime: Runtime) -> None:
+    def failing(spec: dict[str, Any]) -> None:
+        spec["hooks"] = {"poststart": [{"path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 4"]}]}
+
+    done = runtime.run(["/bin/sleep", "1000"], failing)
+    assert done.returncode == 1
+    assert "exit status 4, stdout: , stderr: why" in runtime.message(done)
+    assert runtime.traces() == []
+    if runtime.name == "runc":
+        return  # runs these hooks at create already
+    assert runtime.create(failing, ["/bin/sleep", "1000"]) == 0
+    done = runtime("start", runtime.id)
+    assert done.returncode == 1
+    assert "exit status 4, stdout: , stderr: why" in runtime.message(done)
+    assert runtime.state()["status"] == "stopped"
+
+
+def test_a_poststop_hook_that_fails_is_told_and_changes_nothing(runtime: Runtime) -> None:
+    def failing(spec: dict[str, Any]) -> None:
+        spec["hooks"] = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]}]}
+
+    done = runtime.run(["/bin/true"], failing)
+    assert done.returncode == 0
+    assert "level=error" in done.stderr
+    assert "signal: killed, stdout: , stderr: " in runtime.message(done)
+    assert runtime.traces() == []
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+@pytest.mark.parametrize("name", HOOKS[:4])
+def test_a_hook_must_have_more_than_no_time(ours: Runtime, name: str, timeout: int) -> None:
+    """config.md: "timeout MUST be greater than zero"."""
+
+    def hasty(spec: dict[str, Any]) -> None:
+        spec["hooks"] = {name: [{"path": "/bin/true"}, {"path": "/bin/true", "timeout": timeout}]}
+
+    done = ours.run(["/bin/true"], hasty)
+    assert done.returncode == 1
+    assert ours.message(done) == f"runc run failed: hooks.{name}[1].timeout: must be greater than zero"
 
 
 def test_a_hook_that_takes_too_long_is_killed(runtime: Runtime) -> None:

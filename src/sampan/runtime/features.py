@@ -7,14 +7,13 @@ from sampan.linux import abi
 from sampan.oci.spec import HOOK_NAMES, NAMESPACE_TYPES
 from sampan.runtime import seccomp, syscall_table
 from sampan.runtime.host import HostFacts
-from sampan.runtime.plan.mounts import ATTRIBUTES, PROPAGATION
+from sampan.runtime.plan.mounts import ATTRIBUTES, PROPAGATION, SUPERBLOCK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_OTHER_OPTIONS = ("async", "bind", "defaults", "dirsync", "idmap", "lazytime", "mand", "nolazytime", "nomand", "rbind",
-                  "ridmap", "sync", "tmpcopyup")  # fmt: skip
+_OTHER_OPTIONS = ("bind", "idmap", "rbind", "ridmap", "tmpcopyup")
 
 
 def version_text() -> str:
@@ -29,7 +28,7 @@ def document(host: HostFacts) -> dict[str, Any]:
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
         "hooks": list(HOOK_NAMES),
-        "mountOptions": sorted([*ATTRIBUTES, *recursive, *PROPAGATION, *_OTHER_OPTIONS]),
+        "mountOptions": sorted([*ATTRIBUTES, *recursive, *PROPAGATION, *SUPERBLOCK, *_OTHER_OPTIONS]),
         "linux": {
             "namespaces": sorted(NAMESPACE_TYPES),
             "capabilities": list(abi.CAPABILITIES[: host.last_cap + 1]),
@@ -38,7 +37,7 @@ def document(host: HostFacts) -> dict[str, Any]:
                 "v2": True,
                 "systemd": True,
                 "systemdUser": True,
-                "rdma": any("rdma" in hierarchy.controllers for hierarchy in host.hierarchies),
+                "rdma": True,
             },
             "seccomp": {
                 "enabled": True,
@@ -48,8 +47,9 @@ def document(host: HostFacts) -> dict[str, Any]:
                 "knownFlags": sorted(seccomp.FLAGS),
                 "supportedFlags": sorted(seccomp.FLAGS),
             },
-            "apparmor": {"enabled": host.apparmor},
-            "selinux": {"enabled": host.selinux},
+            # Whether the runtime can, as the spec wants it; whether the host does is another matter.
+            "apparmor": {"enabled": True},
+            "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "memoryPolicy": {"modes": sorted(abi.MPOL_MODES), "flags": sorted(abi.MPOL_FLAGS)},
             "mountExtensions": {"idmap": {"enabled": True}},

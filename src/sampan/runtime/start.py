@@ -37,11 +37,14 @@ def start(root: str, found: dict[str, Any]) -> None:
         # Gone before it is written to: who comes second finds no pipe, and so is told that it runs already.
         os.unlink(path)
         os.write(fd, b"0")
+        wanted = found["spec"].get("hooks", {}).get("poststart", [])
+        if wanted:
+            _await_execve(fd)
     except FileNotFoundError:
         raise Conflict("cannot start an already running container") from None
     finally:
         os.close(fd)
-    for index, hook in enumerate(found["spec"].get("hooks", {}).get("poststart", [])):
+    for index, hook in enumerate(wanted):
         try:
             hooks.run(hook, "poststart", index, document.text_of(state.oci_state(found, "running")), {})
         except StepFailed:
@@ -55,6 +58,15 @@ def start(root: str, found: dict[str, Any]) -> None:
         except ProcessLookupError:
             return  # it has ended and been reaped already
         notices.wait(found["init_process_pid"], pidfd)
+
+
+def _await_execve(fifo: int) -> None:
+    """Wait until nobody reads from the pipe any more: init had it open until its execve, or its end."""
+    import select
+
+    poller = select.poll()
+    poller.register(fifo, 0)  # POLLERR comes unasked
+    poller.poll()
 
 
 def _notices(folder: str) -> Notices | None:

@@ -45,10 +45,10 @@ PROPAGATION: dict[str, tuple[int, bool]] = {
 
 # Words about the whole file system rather than this mount of it, and the flag fsconfig knows them by ("" for a
 # word that only takes back another, which is the state of a new file system anyway).
-_SUPERBLOCK = {
+SUPERBLOCK = {
     "sync": "sync", "dirsync": "dirsync", "mand": "mand", "lazytime": "lazytime", "async": "", "nomand": "",
     "nolazytime": "", "defaults": "", "silent": "", "loud": "", "iversion": "", "noiversion": "", "acl": "",
-    "remount": "",
+    "noacl": "", "remount": "",
 }  # fmt: skip
 
 
@@ -109,9 +109,9 @@ def parse_options(words: list[str]) -> Options:
             found.idmap = word
         elif word == "tmpcopyup":
             found.copy_up = True
-        elif word in _SUPERBLOCK:
-            if _SUPERBLOCK[word]:
-                found.data.append((_SUPERBLOCK[word], None))
+        elif word in SUPERBLOCK:
+            if SUPERBLOCK[word]:
+                found.data.append((SUPERBLOCK[word], None))
         else:
             key, equals, value_text = word.partition("=")
             found.data.append((key, value_text if equals else None))

@@ -239,9 +239,9 @@ def ready(init: Situation) -> None:
     handshake.send(init.channel, handshake.READY)
     if init.fifo >= 0:
         init.channel.close()
-        # Opened for both directions by the parent, so that it never ends while nobody writes.
+        # Opened for both directions by the parent, so that it never ends while nobody writes. It stays open until
+        # execve closes it, which is how `start` sees that.
         os.read(init.fifo, 1)
-        os.close(init.fifo)
         return
     word, _, _ = handshake.receive(init.channel)
     if word != handshake.PROCEED:
