@@ -142,6 +142,10 @@ class Dockerd(Engine):
             "--live-restore", "--config-file", f"{self._scratch}/daemon.json", "--containerd", self._address,
         ]  # fmt: skip
 
+    def containerd_argv(self) -> list[str]:
+        return ["containerd", "--config", f"{self._scratch}/containerd.toml", "--address", self._address,
+                "--root", f"{self._scratch}/containerd", "--state", f"{self._scratch}/containerd-state"]  # fmt: skip
+
     def start(self) -> None:
         if self._containerd is None:
             self._start_containerd()
@@ -153,11 +157,7 @@ class Dockerd(Engine):
         with open(f"{self._scratch}/containerd.toml", "w") as file:
             file.write('version = 2\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
         with open(f"{self._scratch}/containerd.log", "ab") as log:
-            self._containerd = self.machine.spawn(
-                ["containerd", "--config", f"{self._scratch}/containerd.toml", "--address", self._address,
-                 "--root", f"{self._scratch}/containerd", "--state", f"{self._scratch}/containerd-state"],
-                log=log, environment=self.environment,
-            )  # fmt: skip
+            self._containerd = self.machine.spawn(self.containerd_argv(), log=log, environment=self.environment)
 
         def answers() -> bool:
             with socket.socket(socket.AF_UNIX) as connection:

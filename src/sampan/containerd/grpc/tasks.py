@@ -300,7 +300,10 @@ def _failed_create(chosen: KeeperRuntime | ShimRuntime, error: errors.Error) -> 
 
 def _of_runtime(prefix: str, error: errors.Error) -> errors.Error:
     """The runtime's text as a shim of containerd's wraps it; the kind does not come through there."""
-    return errors.Error(f"{prefix}: {str(error).removesuffix(': invalid argument')}: unknown")
+    text = str(error).removesuffix(": invalid argument")
+    # Another runtime than ours begins with the last words of the prefix itself.
+    text = text.removeprefix(prefix.rpartition(": ")[2] + ": ")
+    return errors.Error(f"{prefix}: {text}: unknown")
 
 
 def _fields(task: Task) -> filters.Fields:
