@@ -29,8 +29,7 @@ def root(tmp_path, request) -> Path:
             registry.add("x", IMAGE)
             async with Puller(tmp_path).open(request.param) as puller:
                 await puller.pull(f"{registry.host}/x")
-                top = [one.name for one in puller.core.snapshots.walk() if one.kind == "committed"][-1]
-                puller.core.snapshots.prepare("c" * 64, top)
+                puller.core.snapshots.prepare("c" * 64, puller.tip())
                 os.makedirs(tmp_path / "root/containers" / ("c" * 64))
                 ingest = puller.core.content.writer("half")
                 ingest.write(b"123")
@@ -159,7 +158,12 @@ def kind(root: Path) -> str:
 
 
 def committed(root: Path) -> list[int]:
-    query = "select id from snapshots where kind = 'committed' and storage = 'directory' order by id"
+    """The numbers of the layers, lowest first."""
+    query = """
+        with recursive chain (id, key) as (
+            select id, key from snapshots where kind = 'committed' and storage = 'directory' and parent = ''
+            union all select s.id, s.key from chain c join snapshots s on s.parent = c.key and s.kind = 'committed')
+        select id from chain"""
     with closing(sqlite3.connect(root / "core.db", isolation_level=None)) as database:
         return [row[0] for row in database.execute(query)]
 

@@ -21,6 +21,8 @@ from sampan.containerd.fsck import fsck
 
 pytestmark = pytest.mark.root
 
+# The snapshot of sampan/host, which is always here where there is overlay.
+HOST = made.digest_of(b'{"root":"/"}\n')
 FILES = {f"f{i}": os.urandom(3000) for i in range(50)}
 IMAGE = made.image(
     [made.layer(made.tar([made.Entry(f"l{n}/{name}", content=data) for name, data in FILES.items()])) for n in range(3)]
@@ -88,8 +90,7 @@ def test_what_was_named_is_whole_after_the_power_went(disk, tmp_path, kind):
 
 def commit_a_container(puller: Puller) -> None:
     snapshots = puller.core.snapshots
-    top = [info.name for info in snapshots.walk() if info.kind == "committed"][-1]
-    snapshots.prepare("container", top)
+    snapshots.prepare("container", puller.tip())
     Path(snapshots.upper("container"), "made").write_bytes(b"by the container")
     snapshots.commit("committed", "container")
 
@@ -99,11 +100,12 @@ async def layers(after: Path, kind: str) -> int:
     lines, faults = fsck(f"{after}/root", verify=True)
     assert [str(line) for line in lines if line.fault and "nobody owns it" not in line.fault] == [], faults
     async with Puller(after).open() as puller:
-        names = [info.name for info in puller.core.snapshots.walk() if info.kind == "committed" and not host(info.name)]
+        committed = [info.name for info in puller.core.snapshots.walk() if info.kind == "committed"]
+        names = [name for name in committed if name != HOST]
         assert puller.core.snapshots.name == kind or not names
         if not names:
             return 0
-        stack = puller.core.snapshots.layers(names[-1])
+        stack = puller.core.snapshots.layers(puller.tip())
         for number in range(3):
             for name, data in FILES.items():
                 [path] = [f"{one}/l{number}/{name}" for one in stack if os.path.exists(f"{one}/l{number}/{name}")]
@@ -111,8 +113,3 @@ async def layers(after: Path, kind: str) -> int:
         if "committed" in names:
             assert Path(stack[0], "made").read_bytes() == b"by the container"
         return len(names)
-
-
-def host(name: str) -> bool:
-    """The chain ID of sampan/host, whose one layer is this document."""
-    return name == made.digest_of(b'{"root":"/"}\n')

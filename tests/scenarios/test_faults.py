@@ -206,7 +206,7 @@ def everything_goes(engine: Faulty, names: dict[str, str], fresh: set[str]) -> N
     for ingest in os.scandir(f"{engine.root}/content/ingest"):
         os.utime(ingest.path, ns=(0, time.time_ns() - 25 * 3600 * 10**9))
     engine.start()
-    engine.shell("docker image prune -af; ctr images rm --sync none", **names)
+    engine.shell("docker image prune -af; ctr leases create --id all; ctr leases rm --sync all", **names)
     eventually(lambda: engine.things() == fresh, what=f"{sorted(engine.things() - fresh)} go")
     assert engine.fsck() == ""
 

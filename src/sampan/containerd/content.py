@@ -16,6 +16,7 @@ from typing import BinaryIO
 from sampan import errors
 from sampan.containerd.metadata import Metadata, labels_from, labels_text, now
 from sampan.containerd.services import ContentInfo
+from sampan.containerd.snapshots.janitor import Janitor
 from sampan.oci import digest as digests
 
 _REHASH_CHUNK = 1 << 20
@@ -34,7 +35,9 @@ class IngestStatus:
 class ContentStore:
     """`services.Content` on a directory. Safe to use from several threads."""
 
-    def __init__(self, metadata: Metadata, directory: str, namespace: str) -> None:
+    def __init__(self, metadata: Metadata, directory: str, namespace: str, janitor: Janitor | None = None) -> None:
+        """`janitor`: that of `directory`, to delete blobs in the background; otherwise they are deleted at once."""
+        self._janitor = janitor
         self._metadata = metadata
         self._directory = directory
         self._namespace = namespace
@@ -118,6 +121,10 @@ class ContentStore:
         """Remove the file unless some namespace names it."""
         with self._metadata.files:
             if self._metadata.row("select 1 from content where digest=?", digest) is None:
+                if self._janitor is not None:
+                    # A large file takes its time, and the loop may be waiting.
+                    self._janitor.discard(self.path(digest))
+                    return
                 try:
                     os.unlink(self.path(digest))
                 except FileNotFoundError:

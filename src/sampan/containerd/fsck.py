@@ -91,6 +91,7 @@ class Survey:
                 yield _orphan(name)
         yield from self._blobs()
         yield from self._ingests()
+        yield from self._trash("content/trash")
         for snapshotter in self._entries.get("snapshots", ()):
             yield from self._snapshots(snapshotter)
         yield from self._absent()
@@ -184,12 +185,15 @@ class Survey:
         for name in self._entries[top]:
             path = f"{top}/{name}"
             if name == "trash":
-                for entry in _listed(f"{self._root}/{path}"):
-                    yield Line(f"{path}/{entry}", "the janitor: being removed")
+                yield from self._trash(path)
             elif name not in known:
                 yield _orphan(path)
             else:
                 yield from self._contents(path, known[name])
+
+    def _trash(self, path: str) -> Iterator[Line]:
+        for entry in _listed(f"{self._root}/{path}"):
+            yield Line(f"{path}/{entry}", "the janitor: being removed")
 
     def _contents(self, path: str, one: Snapshot) -> Iterator[Line]:
         owner = f'{one.kind} snapshot "{one.key}" in {one.namespace}'

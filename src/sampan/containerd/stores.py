@@ -64,7 +64,7 @@ def open_stores(
 
     stores = Stores(
         namespace,
-        ContentStore(metadata, f"{root}/content", namespace),
+        ContentStore(metadata, f"{root}/content", namespace, kinds.janitor(f"{root}/content")),
         ImageStore(metadata, namespace, collect),
         Containers(metadata, namespace),
         Leasing(metadata, namespace),

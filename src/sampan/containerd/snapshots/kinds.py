@@ -43,7 +43,7 @@ class SnapshotterKinds:
             )
             if reason
         }
-        # One for each kind: two that empty one trash would get into each other's way.
+        # By directory, one for each: two that empty one trash would get into each other's way.
         self._janitors: dict[str, Janitor] = {}
         self._opened: dict[tuple[str, str], OverlaySnapshotter | NativeSnapshotter] = {}
 
@@ -73,10 +73,7 @@ class SnapshotterKinds:
         key = (name, namespace)
         if key not in self._opened:
             path = f"{self._directory}/{name}"
-            if name not in self._janitors:
-                os.makedirs(path, mode=0o700, exist_ok=True)
-                self._janitors[name] = Janitor(path)
-            janitor = self._janitors[name]
+            janitor = self.janitor(path)
             if name == ErofsSnapshotter.name:
                 self._opened[key] = ErofsSnapshotter(self._metadata, path, namespace, janitor)
             elif name == OverlaySnapshotter.name:
@@ -85,6 +82,13 @@ class SnapshotterKinds:
             else:
                 self._opened[key] = NativeSnapshotter(self._metadata, path, namespace, janitor)
         return self._opened[key]
+
+    def janitor(self, directory: str) -> Janitor:
+        """The one of `directory`, which is made when it is missing; closed with all others."""
+        if directory not in self._janitors:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            self._janitors[directory] = Janitor(directory)
+        return self._janitors[directory]
 
     def recover(self) -> None:
         """After a crash: extractions that nobody finished, and directories that no row names."""
