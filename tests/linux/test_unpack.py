@@ -556,6 +556,33 @@ class TestArchiversFormats:
         assert os.listdir(os.fsencode(str(bottom.root))) == [shown]
 
 
+@pytest.mark.parametrize("major, minor", [(-1, 0), (0, -1), (1 << 12, 1), (1, 1 << 20), (1 << 40, 1)])
+def test_a_device_number_that_the_kernel_would_cut_is_refused(bottom, major, minor):
+    """4096:1 cut to twelve bits of major is 0:1, another device."""
+
+    def base_256(value: int) -> bytes:
+        return (b"\xff" if value < 0 else b"\x80") + (value & (1 << 56) - 1).to_bytes(7, "big")
+
+    block = bytearray(tar_member.member(b"dev", layer_tar.CHAR, mode=0o600))
+    block[329:337], block[337:345] = base_256(major), base_256(minor)
+    block[148:156] = b"        "
+    block[148:156] = b"%06o\0 " % sum(block[:512])
+    with pytest.raises(errors.InvalidArgument, match="invalid tar header: device"):
+        bottom.unpack_bytes(bytes(block) + tar_member.END)
+    bottom.assert_untouched()
+
+
+def test_a_directory_behind_a_symlink_that_moved_is_not_made_again(bottom):
+    bottom.unpack(symlink("a", "/"), directory("a/d"), file("a/d/f"), symlink("a", "elsewhere"))
+    assert sorted(p.name for p in bottom.root.iterdir()) == ["a", "d"]
+
+
+def test_links_that_wait_below_what_another_link_replaces_are_forgotten(bottom):
+    unpacked = bottom.unpack(hardlink("d", "late"), file("d/y"), hardlink("d/x", "nowhere"), file("late", b"1"))
+    assert unpacked.applied.links == []
+    assert (bottom.root / "d").read_bytes() == b"1"
+
+
 class TestReplacing:
     """What one member made, a later one takes the place of, whatever the two are."""
 

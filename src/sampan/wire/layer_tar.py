@@ -269,6 +269,9 @@ class LayerTar:
         for value in (entry.uid, entry.gid):
             if not 0 <= value < 1 << 32:
                 raise TarError("invalid tar header: owner")
+        # Of more, mknod(2) would take the lower bits: another device than the header says.
+        if kind in (CHAR, BLOCK_DEVICE) and not (0 <= entry.major < 1 << 12 and 0 <= entry.minor < 1 << 20):
+            raise TarError("invalid tar header: device")
         events.append(entry)
         self._fresh = entry
         self._data = stored

@@ -83,18 +83,30 @@ class LayerWriter:
         try:
             self._tar.finish()
             self._end_file()
-            for path, target in self._links.items():
-                # A target that came after its link, which no tar command writes and some builders do.
-                if not self._link(path, target):
+            for path, target in list(self._links.items()):
+                # A target that came after its link, which no tar command writes and some builders do. A link that
+                # was made may have taken the place of a directory, with others that waited below it.
+                if path in self._links and not self._link(path, target):
                     self._applied.links.append((path, target))
             for path, times in self._times.items():
-                os.utime(f"/proc/self/fd/{self._tree.directory(path)}", ns=times)
+                self._set_times(path, times)
         except TarError as error:
             raise errors.InvalidArgument(f"archive/tar: {error}") from error
         except OSError as error:
             raise self._blame(error) from error
         self._applied.implied = sorted(self._tree.implied)
         return self._applied
+
+    def _set_times(self, path: bytes, times: tuple[int, int]) -> None:
+        """Of a directory, which may have gone: a symlink on the way to it can lead elsewhere by now."""
+        try:
+            fd = self._tree.existing(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            os.utime(f"/proc/self/fd/{fd}", ns=times)
+        finally:
+            os.close(fd)
 
     def close(self) -> None:
         if self._file is not None:
@@ -169,7 +181,7 @@ class LayerWriter:
         """Delete what a later member takes the place of; whether that was a whiteout. `fd` is not good afterwards."""
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         self._tree.remove(fd, name)
-        if stat.S_ISDIR(status.st_mode):
+        if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
             below = path + b"/"
             for table in (self._times, self._links, self._tree.implied):
                 for gone in [one for one in table if one == path or one.startswith(below)]:

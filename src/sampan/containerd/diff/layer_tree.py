@@ -77,9 +77,10 @@ class LayerTree:
 
     def finish(self) -> None:
         """No more members: settles `links`."""
-        for path, target in self._waiting.items():
-            # A target that came after its link, which no tar command writes and some builders do.
-            if not self._link(path, target):
+        for path, target in list(self._waiting.items()):
+            # A target that came after its link, which no tar command writes and some builders do. A link that was
+            # made may have taken the place of a directory, with others that waited below it.
+            if path in self._waiting and not self._link(path, target):
                 self.links.append((path, target))
         self._waiting = {}
 
@@ -156,11 +157,10 @@ class LayerTree:
         children[name] = node
 
     def _replaced(self, node: Node, path: bytes) -> None:
-        if node.children is not None:
+        if node.children is not None or node.target:
             below = path + b"/"
             for gone in [one for one in self._waiting if one.startswith(below)]:
                 del self._waiting[gone]
-        if node.children is not None or node.target:
             self._kept.clear()
 
     def _whiteout(self, parent: bytes, name: bytes) -> None:

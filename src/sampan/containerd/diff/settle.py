@@ -40,7 +40,10 @@ def settle(root: str, lowers: Sequence[str], applied: Applied) -> None:
                 continue
             try:
                 if stat.S_ISDIR(os.fstat(found).st_mode):
-                    own = open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+                    try:
+                        own = open_in_root(root_fd, path, os.O_PATH | os.O_DIRECTORY)
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue  # it was made through a symlink that later led elsewhere
                     try:
                         copy_attributes(f"/proc/self/fd/{found}/.", f"/proc/self/fd/{own}/.", os.fstat(found))
                     finally:
