@@ -22,6 +22,8 @@ OURS = [
 ]
 if "SAMPAN_RUNC" in os.environ:  # one that is installed, as in the small machine
     OURS = [os.environ["SAMPAN_RUNC"]]
+UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+"""Whether the host has cgroup v2 alone, with other files than v1's."""
 COMMANDS = {"runc": ["runc"], "sampan-runc": OURS}
 
 _APPLETS = (

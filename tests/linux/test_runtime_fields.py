@@ -17,15 +17,22 @@ pytestmark = pytest.mark.root
 V1 = os.path.isdir(f"{CGROUPS}/memory")
 
 
+# The host's number of a disk to limit.
+DISK = os.stat("/dev/vda").st_rdev if os.path.exists("/dev/vda") else os.makedev(7, 0)
+DISK_NUMBER = f"{os.major(DISK)}:{os.minor(DISK)}"
+# Where a container without a cgroup namespace finds its own cgroup v2 in a mount of all.
+V2_DIRECTORY = "cd /c$(cut -d: -f3 /proc/self/cgroup)"
+
+
 class Field(NamedTuple):
     """`change` is merged into the spec; `script` must print `answer`. Without `runc` runc 1.1.5 does not know the
-    field; with `v1` the files asked for are cgroup v1's."""
+    field; `v2` is (script, answer) on a host with cgroup v2 where the files are others."""
 
     change: dict[str, Any]
     script: str
     answer: str
     runc: bool = True
-    v1: bool = False
+    v2: tuple[str, str] | None = None
 
 
 def process(**fields: Any) -> dict[str, Any]:
@@ -164,15 +171,17 @@ FIELDS = {
         ofcgroup({"memory": {"limit": 50_003_968, "reservation": 30_003_200}}),
         "cat /c/memory/memory.limit_in_bytes /c/memory/memory.soft_limit_in_bytes",
         "50003968\n30003200",
-        v1=True,
+        v2=("cat memory.max memory.low", "50003968\n30003200"),
     ),
     "linux.resources.cpu": Field(
         ofcgroup({"cpu": {"shares": 300, "quota": 50_000, "period": 100_000, "cpus": "0", "mems": "0"}}),
         "cd /c/cpu; cat cpu.shares cpu.cfs_quota_us cpu.cfs_period_us; cd /c/cpuset; cat cpuset.cpus cpuset.mems",
         "300\n50000\n100000\n0\n0",
-        v1=True,
+        v2=("cat cpu.max cpuset.cpus cpuset.mems", "50000 100000\n0\n0"),
     ),
-    "linux.resources.pids": Field(ofcgroup({"pids": {"limit": 31}}), "cat /c/pids/pids.max", "31", v1=True),
+    "linux.resources.pids": Field(
+        ofcgroup({"pids": {"limit": 31}}), "cat /c/pids/pids.max", "31", v2=("cat pids.max", "31")
+    ),
     "linux.resources.devices": Field(
         linux(
             resources={"devices": [{"allow": False, "access": "rwm"}]},
@@ -182,10 +191,16 @@ FIELDS = {
         "Operation not permitted",
     ),
     "linux.resources.blockIO": Field(
-        ofcgroup({"blockIO": {"throttleReadBpsDevice": [{"major": 7, "minor": 0, "rate": 1_000_000}]}}),
+        ofcgroup(
+            {
+                "blockIO": {
+                    "throttleReadBpsDevice": [{"major": os.major(DISK), "minor": os.minor(DISK), "rate": 1_000_000}]
+                }
+            }
+        ),
         "cat /c/blkio/blkio.throttle.read_bps_device",
-        "7:0 1000000",
-        v1=True,
+        f"{DISK_NUMBER} 1000000",
+        v2=("cat io.max", f"{DISK_NUMBER} rbps=1000000 wbps=max riops=max wiops=max"),
     ),
     "linux.cgroupsPath": Field(linux(), "grep -c 'pids:/.*/c1$\\|0::/.*/c1$' /proc/self/cgroup", "2" if V1 else "1"),
     "linux.namespaces cgroup": Field(
@@ -235,10 +250,11 @@ def test_a_field_does_what_it_says(runtime: Runtime, name: str) -> None:
     field = FIELDS[name]
     if runtime.name == "runc" and not field.runc:
         pytest.skip("runc 1.1.5 does not know the field")
-    if field.v1 and not V1:
-        pytest.skip("v2's files are tests/linux/test_runtime_cgroup2.py's")
+    script, answer = field.script, field.answer
+    if field.v2 and not V1:
+        script, answer = f"{V2_DIRECTORY} && {field.v2[0]}", field.v2[1]
     bundle = runtime.bundle()
-    bundle.command("sh", "-c", field.script)
+    bundle.command("sh", "-c", script)
     merge(bundle.spec, field.change)
     done = runtime.run(bundle.write())
-    assert (done.status, done.out.strip(), done.err) == (0, field.answer, ""), bundle.spec
+    assert (done.status, done.out.strip(), done.err) == (0, answer, ""), bundle.spec

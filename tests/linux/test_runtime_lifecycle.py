@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.linux.runtimes import COMMANDS, Runtime
+from tests.linux.runtimes import COMMANDS, UNIFIED, Runtime
 
 pytestmark = [pytest.mark.root, pytest.mark.needs("busybox")]
 
@@ -216,6 +216,16 @@ def test_update_changes_limits_and_leaves_the_others(runtime: Runtime) -> None:
     runtime(
         "update", "--memory", "67108864", "--memory-swap", "134217728", "--cpu-share", "512", runtime.id, check=True
     )
+    if UNIFIED:
+        place = Path(f"/sys/fs/cgroup{runtime.cgroup}")
+        # runc 1.1 turns shares into another weight than 1.2 and ours.
+        assert (place / "cpu.weight").read_text() == ("20\n" if runtime.name == "runc" else "59\n")
+        assert (place / "pids.max").read_text() == "40\n"
+        assert [(place / f"memory.{name}").read_text() for name in ("max", "swap.max")] == ["67108864\n"] * 2
+        runtime("update", "-r", "-", runtime.id, check=True, stdin=None, input='{"memory": {"limit": 33554432}}')
+        assert (place / "memory.max").read_text() == "33554432\n"
+        assert (place / "pids.max").read_text() == "40\n"
+        return
     top = "/sys/fs/cgroup"
     assert Path(f"{top}/cpu{runtime.cgroup}/cpu.shares").read_text() == "512\n"
     assert Path(f"{top}/pids{runtime.cgroup}/pids.max").read_text() == "40\n"
@@ -229,13 +239,34 @@ def test_update_changes_limits_and_leaves_the_others(runtime: Runtime) -> None:
 
 def test_a_refused_update_leaves_the_old_limits(runtime: Runtime) -> None:
     def limited(spec: dict[str, Any]) -> None:
-        spec["linux"]["resources"]["memory"] = {"limit": 64 << 20}
+        spec["linux"]["resources"] |= {"memory": {"limit": 64 << 20}, "pids": {"limit": 40}}
 
     runtime.background(["/bin/sleep", "100"], limited)
+    if UNIFIED:  # which takes any memory limit, and kills whom it does not hold
+        done = runtime("update", "--pids-limit", "30", "--cpuset-cpus", "1000", runtime.id)
+        assert done.returncode == 1
+        assert Path(f"/sys/fs/cgroup{runtime.cgroup}/pids.max").read_text() == "40\n"
+        return
     done = runtime("update", "--memory", "1", runtime.id)
     assert done.returncode == 1
     limit = Path(f"/sys/fs/cgroup/memory{runtime.cgroup}/memory.limit_in_bytes")
     assert limit.read_text() == f"{64 << 20}\n"
+
+
+@pytest.mark.skipif(not UNIFIED, reason="cgroup v1 refuses such a limit by itself")
+def test_a_limit_below_the_usage_is_refused_when_that_is_to_be_checked(tmp_path: Path) -> None:
+    """runc 1.1 does not know the field."""
+    runtime = Runtime("sampan-runc", str(tmp_path))
+    try:
+        runtime.background(["/bin/sleep", "100"])
+        text = '{"memory": {"limit": 4096, "checkBeforeUpdate": true}}'
+        done = runtime("update", "-r", "-", runtime.id, stdin=None, input=text)
+        assert done.returncode == 1
+        assert "rejecting memory limit 4096 <= usage" in runtime.message(done)
+        assert runtime.state()["status"] == "running"
+        assert Path(f"/sys/fs/cgroup{runtime.cgroup}/memory.max").read_text() == "max\n"
+    finally:
+        runtime.close()
 
 
 def test_list_names_the_containers_of_its_root(runtime: Runtime) -> None:

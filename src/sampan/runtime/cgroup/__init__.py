@@ -140,13 +140,15 @@ def apply(found: Paths, resources: Resources, update: bool = False, settings: Se
     With `update` the device rules are left as they are. `settings` is the state's config.cgroups: it says whether
     systemd is to know of them too.
     """
+    if _unified_only(found):
+        from sampan.runtime.cgroup import v2
+
+        v2.check_usage(found[""], resources)
     if settings and settings.get("Systemd"):
         from sampan.runtime.cgroup import unit
 
         unit.set_limits(settings, found, resources, update)
     if _unified_only(found):
-        from sampan.runtime.cgroup import v2
-
         v2.apply(found[""], resources, update, bool(settings and settings.get("Rootless")))
     elif found:
         v1.apply(found, resources, update)

@@ -191,6 +191,18 @@ def apply(directory: str, resources: Resources, update: bool, rootless: bool = F
                 raise
 
 
+def check_usage(directory: str, resources: Resources) -> None:
+    """Errors: Error when a limit that is to be checked is not above what is used now, as v1 refuses it by itself."""
+    memory = resources.get("memory", {})
+    limits = (("memory+swap", memory.get("swap", 0)), ("memory", memory.get("limit", 0)))
+    if not memory.get("checkBeforeUpdate") or max(limit for _, limit in limits) <= 0:
+        return
+    usage = int(read(directory, "memory.current"))
+    for what, limit in limits:
+        if 0 < limit <= usage:
+            raise Error(f"rejecting {what} limit {limit} <= usage {usage} [linux.resources.memory]")
+
+
 def set_devices(directory: str, resources: Resources) -> None:
     """Attach the device program in the place of ours from before, or as the first. Errors: Error."""
     program = devices.bpf_program(resources.get("devices", []))
