@@ -583,6 +583,15 @@ def test_links_that_wait_below_what_another_link_replaces_are_forgotten(bottom):
     assert (bottom.root / "d").read_bytes() == b"1"
 
 
+@pytest.mark.parametrize("target", ["d/x", "s/x"], ids=["by its name", "by a symlink"])
+def test_a_hard_link_in_place_of_its_targets_directory_has_no_target(bottom, target):
+    unpacked = bottom.unpack(symlink("s", "d"), file("d/x"), hardlink("d", target))
+    assert unpacked.applied.links == [(b"d", target.encode())]
+    assert [p.name for p in bottom.root.iterdir()] == ["s"]
+    with pytest.raises(errors.InvalidArgument, match="no such file"):
+        bottom.settle(None, [], unpacked)
+
+
 class TestReplacing:
     """What one member made, a later one takes the place of, whatever the two are."""
 

@@ -142,6 +142,15 @@ class LayerTree:
         node = self.existing(target)
         if node is None:
             return False
+        there = self.existing(path)
+        if there is not None and there.children is not None:
+            above = self._resolve(names.split(target)[0], False)
+            if above is not None and _holds(there, above):
+                # It would take the place of the directory that its target is in, which goes with it.
+                self._replaced(there, path)
+                parent, name = names.split(path)
+                del _children(self.directory(parent))[name]
+                return False
         self.hard_link(path, node)
         return True
 
@@ -178,6 +187,17 @@ class LayerTree:
             # The layer brought the name itself, which stays (whiteouts are for what is below); the directory must then
             # not let the one below shine through.
             _mark_opaque(there)
+
+
+def _holds(directory: Node, wanted: Node) -> bool:
+    """Whether `wanted` is the directory or below it."""
+    pending = [directory]
+    while pending:
+        node = pending.pop()
+        if node is wanted:
+            return True
+        pending += [child for child in (node.children or {}).values() if child.children is not None]
+    return False
 
 
 def is_whiteout(node: Node) -> bool:

@@ -150,12 +150,18 @@ def _directory(root_fd: int, path: bytes, applied: Applied) -> int:
     for name in path.split(b"/") if path else ():
         here = here + b"/" + name if here else name
         try:
-            os.mkdir(name, 0o755, dir_fd=fd)
-            applied.implied.append(here)
-        except FileExistsError:
-            pass
-        below = os.open(name, _DIRECTORY, dir_fd=fd)
-        os.close(fd)
+            try:
+                os.mkdir(name, 0o755, dir_fd=fd)
+                applied.implied.append(here)
+            except FileExistsError:
+                pass
+            below = os.open(name, _DIRECTORY, dir_fd=fd)
+        except NotADirectoryError as error:
+            # A symlink is not followed here: what it means may lie in the layers below.
+            shown = path.decode(errors="replace")
+            raise errors.InvalidArgument(f'cannot apply "{shown}": no such file or directory') from error
+        finally:
+            os.close(fd)
         fd = below
     return fd
 
