@@ -148,6 +148,11 @@ class FakeTasks:
             os.close(process.stdin[1])
             process.stdin = (process.stdin[0], os.open("/dev/null", os.O_WRONLY))
 
+    async def checkpoint(self, container_id: str, images: str, *, flags: Sequence[str] = ()) -> None:
+        os.makedirs(images, exist_ok=True)
+        if "--leave-running" not in flags:
+            await self.kill(container_id, 9)
+
     async def pause(self, container_id: str) -> None:
         self._process(container_id).status = "paused"
 

@@ -9,7 +9,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests.conftest import leave_out
 from tests.contract.keeper_bench import Bench, alive
+from tests.peers import newer
 from tests.peers.waiting import eventually
 
 from sampan import errors
@@ -280,6 +282,25 @@ def test_a_paused_task_does_nothing_until_it_is_resumed(bench):
                 break
         await bench.tasks.resume("c1")
         await client.until(b"tick")
+
+
+def test_a_checkpoint_may_leave_the_task_running_or_end_it(bench, monkeypatch, tmp_path):
+    if bench.runtime != "fake" and newer.command("criu") is None:
+        leave_out("needs criu (scripts/peers unpacks it from Debian sid)")
+    monkeypatch.setenv("PATH", newer.environment("criu")["PATH"])
+
+    @on(bench)
+    async def _():
+        await bench.run("c1", "while :; do sleep 0.02; done")
+        await bench.tasks.checkpoint("c1", f"{tmp_path}/first", flags=["--leave-running"])
+        assert os.path.isdir(f"{tmp_path}/first")
+        assert (await bench.tasks.list())[0].status == "running"
+        await bench.tasks.checkpoint("c1", f"{tmp_path}/second", flags=[])
+        assert (await bench.exit_of("c1")).status == 137
+        with pytest.raises(errors.Conflict):
+            await bench.tasks.checkpoint("c1", f"{tmp_path}/third")
+        assert not os.path.exists(f"{tmp_path}/third")
+        await bench.tasks.delete("c1")
 
 
 def test_the_processes_of_a_task_are_listed(bench):

@@ -23,6 +23,8 @@ START_TIMEOUT = 20.0
 
 Listener = Callable[["Keeper", Event], None]
 
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 
 class Keeper:
     """One connection to keeper number `number`. `lost` is called once when it ends, with every call failed."""
@@ -184,7 +186,7 @@ async def start(directory: str, command: Sequence[str]) -> None:
         pid = os.posix_spawn(  # noqa: ASYNC221 - it returns within a millisecond
             command[0],
             [*command, directory, "3"],
-            {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"},
+            {"PATH": os.environ.get("PATH") or _PATH},
             file_actions=[
                 (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
                 (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),

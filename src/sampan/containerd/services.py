@@ -382,6 +382,13 @@ class Tasks(Protocol):
 
     async def pause(self, container_id: str) -> None: ...
 
+    async def checkpoint(self, container_id: str, images: str, *, flags: Sequence[str] = ()) -> None:
+        """Save a running or paused task to the directory `images`, made if it is missing; `flags` are those of
+        `runc checkpoint`. Without --leave-running the task ends, and its exit is told like any other.
+
+        Conflict, InvalidArgument; Error with the runtime's text, after which the task goes on."""
+        ...
+
     async def resume(self, container_id: str) -> None: ...
 
     async def update(self, container_id: str, resources: Mapping[str, Any]) -> None:

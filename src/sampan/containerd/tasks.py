@@ -207,6 +207,9 @@ class KeeperTasks:
     async def pause(self, container_id: str) -> None:
         await self._of(container_id).call("pause", container=container_id)
 
+    async def checkpoint(self, container_id: str, images: str, *, flags: Sequence[str] = ()) -> None:
+        await self._of(container_id).call("checkpoint", container=container_id, flags=["--image-path", images, *flags])
+
     async def resume(self, container_id: str) -> None:
         await self._of(container_id).call("resume", container=container_id)
 

@@ -48,7 +48,7 @@ class Commands:
             pid = os.posix_spawn(
                 self._path,
                 command,
-                {"PATH": PATH},
+                {"PATH": os.environ.get("PATH") or PATH},
                 # None of ours has a number below 3, so no copy overwrites the source of another.
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, number) for number, fd in enumerate(wanted)],
                 setsid=True,

@@ -130,6 +130,9 @@ class Foreign:
 
         self._commands.run(settings(task), ["update", "--resources", path, task.name], updated)
 
+    def checkpoint(self, task: Task, flags: list[str], done: Done) -> None:
+        self._commands.run(settings(task), ["checkpoint", *flags, task.name], _plain(done))
+
     def stats(self, task: Task, done: Done) -> None:
         self._commands.run(
             settings(task), ["events", "--stats", task.name], _document(lambda d: {"data": d["data"]}, done)

@@ -113,6 +113,19 @@ class Library:
         """Set limits (runtime-spec linux.resources); device rules are left as they are."""
         update.update(root, found, resources)  # type: ignore[arg-type]
 
+    def checkpoint(self, root: str, found: dict[str, Any], flags: list[str]) -> None:
+        """Save it as `sampan-runc checkpoint` with these flags does, and remove nothing. This takes long."""
+        # Not before it is asked for: seldom, and then in a child.
+        from sampan.runtime import checkpoint
+        from sampan.runtime.criu import wishes
+        from sampan.runtime.flags import parse
+        from sampan.runtime.verbs import VERBS
+
+        values, rest = parse(flags, VERBS["checkpoint"].flags)
+        if rest:
+            raise errors.InvalidArgument(f"checkpoint: not a flag: {rest[0]}")
+        checkpoint.checkpoint(root, found, wishes.of_flags(values, ""), remove=False)
+
     def stats(self, found: dict[str, Any]) -> dict[str, Any]:
         """As `runc events --stats`."""
         return events.stats(found)

@@ -7,6 +7,7 @@ import sys
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
+from sampan.keeper.aside import aside
 from sampan.keeper.loop import READ
 from sampan.linux import procfs
 
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
         def pause(self, root: str, state: dict[str, Any]) -> None: ...
         def resume(self, root: str, state: dict[str, Any]) -> None: ...
         def update(self, root: str, state: dict[str, Any], resources: dict[str, Any]) -> None: ...
+        def checkpoint(self, root: str, state: dict[str, Any], flags: list[str]) -> None: ...
         def stats(self, state: dict[str, Any]) -> dict[str, Any]: ...
         def pids(self, state: dict[str, Any]) -> list[int]: ...
         def delete(self, root: str, container_id: str, state: dict[str, Any] | None) -> None: ...
@@ -260,6 +262,10 @@ class Native:
     def update(self, task: Task, resources: dict[str, Any], done: Done) -> None:
         self.runtime.update(task.root, task.state, resources)
         done(None, {})
+
+    def checkpoint(self, task: Task, flags: list[str], done: Done) -> None:
+        root, state = task.root, task.state
+        aside(self.reaper, lambda: self.runtime.checkpoint(root, state, flags), lambda error: done(error, {}))
 
     def stats(self, task: Task, done: Done) -> None:
         done(None, {"data": self.runtime.stats(task.state)})

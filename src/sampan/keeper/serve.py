@@ -172,6 +172,14 @@ def _update(server: Server, forker: Forker, call: Call) -> None:
     task.driver.update(task, call.request["resources"], call.done)
 
 
+def _checkpoint(server: Server, forker: Forker, call: Call) -> None:
+    task = forker.task(call.request["container"])
+    task.check("checkpoint")
+    if not all(isinstance(word, str) for word in call.request["flags"]):
+        raise errors.InvalidArgument('call "checkpoint": "flags" must be strings')
+    task.driver.checkpoint(task, call.request["flags"], call.done)
+
+
 def _stats(server: Server, forker: Forker, call: Call) -> None:
     task = forker.task(call.request["container"])
     task.check("stats")
@@ -214,6 +222,7 @@ VERBS: dict[str, Callable[[Server, Forker, Call], None]] = {
     "pause": _pause,
     "resume": _resume,
     "update": _update,
+    "checkpoint": _checkpoint,
     "stats": _stats,
     "pids": _pids,
     "delete": _delete,

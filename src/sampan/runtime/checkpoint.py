@@ -31,12 +31,12 @@ _EXTERNAL = ("network", "pid")
 _PATIENCE = 10.0
 
 
-def checkpoint(root: str, found: dict[str, Any], wanted: Wishes) -> list[str]:
+def checkpoint(root: str, found: dict[str, Any], wanted: Wishes, *, remove: bool = True) -> list[str]:
     """Save the container whose loaded state is `found` to the directory `wanted.images`, made if it is missing.
 
-    Its processes have ended then and it is removed, unless `wanted` says that it goes on or only memory is saved; what
-    its poststop hooks had to complain of is returned. Errors: Conflict, InvalidArgument, Error in runc's words; the
-    container runs on.
+    Its processes have ended then and it is removed if `remove`, unless `wanted` says that it goes on or only memory is
+    saved; what its poststop hooks had to complain of is returned. Errors: Conflict, InvalidArgument, Error in runc's
+    words; the container runs on.
     """
     now = state.status(root, found)
     if now in ("created", "stopped"):
@@ -63,7 +63,7 @@ def checkpoint(root: str, found: dict[str, Any], wanted: Wishes) -> list[str]:
     finally:
         for fd in held:
             os.close(fd)
-    return delete.clean_up(root, found)
+    return delete.clean_up(root, found) if remove else []
 
 
 def _pidfd(found: dict[str, Any]) -> int:

@@ -86,6 +86,11 @@ CALLS: dict[str, dict[str, str]] = {
     "pause": {"container": "id"},
     "resume": {"container": "id"},
     "update": {"container": "id", "resources": "runtime-spec linux.resources object"},
+    "checkpoint": {
+        "container": "id",
+        "flags": "list of the flags of runc checkpoint, which say where its images go; without --leave-running the "
+        "task ends",
+    },
     "stats": {"container": "id"},
     "pids": {"container": "id"},
     "delete": {"container": "id"},
@@ -145,6 +150,7 @@ TYPES: dict[str, type] = {
     "signal": int,
     "all": bool,
     "resources": dict,
+    "flags": list,
 }
 """The JSON type of each field of a call; an optional field may also be null."""
 
