@@ -20,6 +20,7 @@ import os
 import sys
 from _socket import AF_UNIX, SOCK_STREAM
 from _socket import socket as Socket
+from errno import EADDRINUSE
 
 from sampan import errors
 from sampan.shim.messages import ANY, BOOTSTRAP, BOOTSTRAP_RESULT, OPTIONS, OPTIONS_TYPE
@@ -131,7 +132,7 @@ def _group() -> str:
 def _digest(*names: str) -> str:
     from _blake2 import blake2b
 
-    return str(blake2b("\0".join(names).encode(), digest_size=32).hexdigest())
+    return str(blake2b("\0".join(names).encode(), digest_size=16).hexdigest())
 
 
 def _listen(path: str) -> Socket | None:
@@ -144,8 +145,10 @@ def _listen(path: str) -> Socket | None:
             made.bind(path)
             made.listen(128)
             return made
-        except OSError:
+        except OSError as error:
             made.close()
+            if error.errno != EADDRINUSE:
+                raise
             if _answers(path):
                 return None
         finally:
