@@ -282,10 +282,10 @@ def test_nothing_is_imported_between_the_fork_and_execve(runtime: Runtime) -> No
 
     runtime.write(everything, ["true"])
     text = """
-from sampan.runtime import steps
+from sampan.runtime.steps import table
 before = set()
 out = os.dup(1)
-first, last = steps.PERFORM["join_cgroups"], steps.PERFORM["execve"]
+first, last = table.PERFORM["join_cgroups"], table.PERFORM["execve"]
 def begin_counting(init):
     before.update(sys.modules)
     first(init)
@@ -293,7 +293,7 @@ def end_counting(init, args):
     late = sorted(set(sys.modules) - before)
     os.write(out, json.dumps([late, sys.path, sys.meta_path, sys.path_hooks]).encode())
     os._exit(0)
-steps.PERFORM["join_cgroups"], steps.PERFORM["execve"] = begin_counting, end_counting
+table.PERFORM["join_cgroups"], table.PERFORM["execve"] = begin_counting, end_counting
 launched = begin(keep_fds=(out,))
 out = 3
 event = events(launched, "ready")

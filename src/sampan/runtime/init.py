@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from sampan.runtime.plan.step import Step
-    from sampan.runtime.steps import Perform
+    from sampan.runtime.steps.table import Perform
 
 
 def main(steps: list[Step], perform: dict[str, Perform], init: Situation, keep: list[int]) -> NoReturn:
-    """Perform `steps` by the functions of `steps.resolve`; `keep` are descriptors to leave open."""
+    """Perform `steps` by the functions of `steps.table.resolve`; `keep` are descriptors to leave open."""
     phase = _MAKING
     cause = ""
     try:

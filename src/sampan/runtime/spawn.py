@@ -7,8 +7,8 @@ import os
 from sampan.errors import Error
 from sampan.linux import abi, process, procfs
 from sampan.runtime import cgroup, handshake, init
-from sampan.runtime.steps import resolve
 from sampan.runtime.steps.situation import Situation
+from sampan.runtime.steps.table import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sampan.oci.spec import Spec
     from sampan.runtime.plan import Plan
-    from sampan.runtime.steps import Perform
+    from sampan.runtime.steps.table import Perform
 
     Tell = Callable[[str], object]
 

@@ -8,7 +8,7 @@ import pytest
 
 from sampan.errors import InvalidArgument, NotFound
 from sampan.runtime import explain, spec
-from sampan.runtime.steps import PERFORM, RARE
+from sampan.runtime.steps.table import PERFORM, RARE
 
 
 def written(folder: Path, **change: Any) -> str:

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sampan.errors import InvalidArgument, Unimplemented
 from sampan.linux import abi
 from sampan.linux.cgroupfs import Hierarchy
-from sampan.runtime import steps
 from sampan.runtime.host import HostFacts
 from sampan.runtime.plan import Plan, Wishes, environment_of, plan_container, plan_exec
+from sampan.runtime.steps import table
 
 V1 = [
     Hierarchy(1, ("memory",), "", "/sys/fs/cgroup/memory", "/"),
@@ -135,7 +135,7 @@ def test_each_step_fits_the_function_that_performs_it(hierarchies: list[Hierarch
         {"args": ["a"], "cwd": "/"}, {"pid": "", "user": ""}, Wishes("x", "/b", terminal=True), facts(V1)
     )
     for step in [*plan.steps, *second.steps]:
-        function = steps.resolve([step])[step.do]
+        function = table.resolve([step])[step.do]
         inspect.signature(function).bind(object(), **step.with_)
 
 
@@ -152,7 +152,7 @@ def test_every_function_is_used_by_some_plan() -> None:
     pinned: Any = {"args": ["a"], "cwd": "/", "execCPUAffinity": {"initial": "0-1", "final": "1,3"}}
     plans.append(plan_exec(pinned, {"pid": ""}, Wishes("x", "/b"), facts(V1)))
     used = {step.do for plan in plans for step in plan.steps}
-    assert used == set(steps.PERFORM) | set(steps.RARE)
+    assert used == set(table.PERFORM) | set(table.RARE)
 
 
 def test_an_exec_is_pinned_before_and_after_it_joins_the_cgroup() -> None:
