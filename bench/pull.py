@@ -71,13 +71,13 @@ def _image(path: str, files: int) -> None:
 async def _pull(reference: str, root: str, snapshotter: str) -> None:
     """In a process of its own: one pull, its figures on stdout."""
     core = await open_core(root, tasks=cast(Tasks, None), snapshotter=snapshotter)
-    before = resource.getrusage(resource.RUSAGE_SELF)
+    before = _cpu()
     began = time.perf_counter()
     image = await core.transfer.pull(
         reference, platform=None, credentials=Credentials(), progress=lambda progress: None
     )
     wall = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = _cpu() - before
     began = time.perf_counter()
     await core.transfer.pull(reference, platform=None, credentials=Credentials(), progress=lambda progress: None)
     again = time.perf_counter() - began
@@ -87,9 +87,14 @@ async def _pull(reference: str, root: str, snapshotter: str) -> None:
     while any(os.listdir(one.path) for one in os.scandir(f"{root}/snapshots/{snapshotter}") if one.name == "trash"):  # noqa: ASYNC110
         await asyncio.sleep(0.005)
     removal = time.perf_counter() - began
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print(json.dumps({"wall": wall, "cpu": cpu, "again": again, "removal": removal}))
     await core.close()
+
+
+def _cpu() -> float:
+    """Seconds of this process and of those it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _sampan(reference: str, root: str, snapshotter: str) -> dict[str, float]:

@@ -45,8 +45,10 @@ def into(path: Path, name: str) -> tuple[str, str]:
 
 
 def children(pid: int) -> list[int]:
+    """Of those that have not ended."""
     with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(one) for one in file.read().split()]
+        found = file.read().split()
+    return [int(one) for one in found if Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[0] != "Z"]
 
 
 def test_the_outcome_is_that_of_unpacking_here(unpackers, tmp_path):

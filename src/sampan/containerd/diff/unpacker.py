@@ -26,13 +26,12 @@ def main(descriptor: int, path: str) -> None:
     from sampan.linux.process import default_signals
 
     default_signals()
-    # Children need not be waited for.
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     # A terminal's interrupt is for the core, which then closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     jobs = socket.socket(fileno=descriptor)
     while True:
         message, fds, _, _ = socket.recv_fds(jobs, _MESSAGE, 2)
+        _reap()
         if not message:
             # Nothing is left to tidy up, and the core waits.
             os._exit(0)
@@ -47,6 +46,15 @@ def main(descriptor: int, path: str) -> None:
                 os._exit(status)
         for fd in fds:
             os.close(fd)
+
+
+def _reap() -> None:
+    """Children that have ended: waited for, so that the time they took is counted as this process'."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except ChildProcessError:
+        return
 
 
 def _child(job: dict[str, object], layer: int, outcome: int) -> None:
