@@ -331,6 +331,33 @@ def test_tls_is_as_the_file_says(tmp_path, certificates, lines, works):
     asyncio.run(asyncio.wait_for(body(), 30))
 
 
+@pytest.mark.needs("openssl")
+def test_a_redirect_from_tls_to_plain_http_is_refused(tmp_path, certificates):
+    pki, context = certificates
+    one = image(1000)
+
+    async def body():
+        registry, storage, puller = FakeRegistry(), FakeRegistry(), Puller(tmp_path)
+        async with registry.serving("127.0.0.5", context), storage.serving(), puller.open(max_attempts=1):
+            registry.add("x", one)
+            storage.blobs = registry.blobs
+            registry.hook = lambda r: (
+                web.Response(status=307, headers={"Location": f"http://{storage.host}{r.path}"})
+                if "/blobs/" in r.path
+                else None
+            )
+            directory = tmp_path / "certs.d" / NAME
+            directory.mkdir(parents=True)
+            lines = f'ca = "{pki}/ca.pem"\nclient = [["{pki}/client.pem", "{pki}/client.key"]]'
+            text = f'server = "https://{registry.host}"\n{lines}'
+            (directory / "hosts.toml").write_text(text)
+            with pytest.raises(errors.Unavailable, match="redirected to plain HTTP: http://"):
+                await puller.pull(f"{NAME}/x")
+            assert storage.requests == []
+
+    asyncio.run(asyncio.wait_for(body(), 30))
+
+
 def test_a_file_that_changes_counts_at_once(run, tmp_path):
     async def body(first, second, puller):
         first.add("x", image(10))

@@ -12,9 +12,13 @@ import os
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from sampan import VERSION
 from sampan.errors import Error
+
+if TYPE_CHECKING:
+    from sampan.containerd.remotes.hosts import RegistrySettings
 
 log = logging.getLogger("sampan.containerd")
 
@@ -86,6 +90,16 @@ def _fsck(arguments: list[str]) -> int:
     return 1 if faults else 0
 
 
+def _registries(options: argparse.Namespace) -> RegistrySettings:
+    from sampan.containerd.remotes.hosts import HOSTS_DIRECTORIES, RegistrySettings
+
+    return RegistrySettings(
+        insecure=tuple(options.insecure_registry),
+        hosts_directories=tuple(options.hosts_dir or HOSTS_DIRECTORIES),
+        credentials_file=options.registry_auth_file,
+    )
+
+
 def _log_to_stderr(level: int) -> None:
     formatter = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
@@ -101,15 +115,9 @@ async def _serve(options: argparse.Namespace) -> None:
     # Imported here so that --version answers at once.
     from sampan.containerd.core import open_core
     from sampan.containerd.grpc.serving import serve_grpc
-    from sampan.containerd.remotes.hosts import HOSTS_DIRECTORIES, RegistrySettings
     from sampan.containerd.tasks import KeeperTasks
 
     address, state = options.address, options.state
-    registries = RegistrySettings(
-        insecure=tuple(options.insecure_registry),
-        hosts_directories=tuple(options.hosts_dir or HOSTS_DIRECTORIES),
-        credentials_file=options.registry_auth_file,
-    )
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,7 +126,7 @@ async def _serve(options: argparse.Namespace) -> None:
     tasks = KeeperTasks(state)
     await tasks.open()
     try:
-        core = await open_core(options.root, tasks=tasks, registries=registries)
+        core = await open_core(options.root, tasks=tasks, registries=_registries(options))
         try:
             server = await serve_grpc(core, address, state=state)
             try:
