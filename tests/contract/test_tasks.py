@@ -15,6 +15,7 @@ from tests.peers import newer
 from tests.peers.waiting import eventually
 
 from sampan import errors
+from sampan.containerd.services import RuntimeOptions, TaskIO
 
 RUNTIMES = [
     "fake",
@@ -145,6 +146,51 @@ def test_a_program_that_is_not_there_is_the_start_s_error_or_the_create_s(bench)
         for state in await bench.tasks.list():
             assert state.status == "stopped"
         assert bench.unheard() == []
+
+
+def test_a_logging_program_gets_both_streams_and_is_told_whose_they_are(bench, tmp_path):
+    program = tmp_path / "logger"
+    program.write_text(
+        '#!/bin/sh\nexec >>"$2"\necho "$CONTAINER_ID $CONTAINER_NAMESPACE $1"\nexec 5>&-\n'
+        "/bin/cat <&3\n/bin/cat <&4\necho end\n"
+    )
+    program.chmod(0o755)
+    logged = tmp_path / "logged"
+
+    @on(bench)
+    async def _():
+        await bench.create("c1", "echo out; echo err >&2")
+        uri = f"binary://{program}?to={logged}"
+        await bench.tasks.attach_logger("c1", "", uri, name="mine", namespace="ns")
+        assert logged.read_text() == "mine ns to\n", "it was ready before the call was answered"
+        await bench.tasks.start("c1")
+        await bench.exit_of("c1")
+        while not logged.read_text().endswith("end\n"):
+            await asyncio.sleep(0.01)
+        assert logged.read_text() == "mine ns to\nout\nerr\nend\n"
+        with pytest.raises(errors.Error, match="no such file"):
+            await bench.create("c2", "true")
+            await bench.tasks.attach_logger("c2", "", "binary:///none", name="c2", namespace="ns")
+
+
+def test_the_runtime_knows_a_task_by_the_name_and_root_that_the_client_chose(bench, tmp_path):
+    if bench.runtime == "fake":
+        pytest.skip("the fake has no root")
+
+    @on(bench)
+    async def _():
+        bundle = bench.bundle("c1", "exec sleep 1000")
+        options = RuntimeOptions(name="mine", root=str(tmp_path / "chosen"), no_new_keyring=True)
+        await bench.tasks.create(
+            "c1", bundle=bundle, rootfs=bench.rootfs("c1"), io=TaskIO(terminal=False, stdin=False),
+            runtime="" if bench.runtime == "sampan" else bench.runtime, options=options,
+        )  # fmt: skip
+        await bench.tasks.start("c1")
+        assert [entry.name for entry in (tmp_path / "chosen").iterdir()] == ["mine"]
+        await bench.tasks.kill("c1", 9)
+        assert (await bench.exit_of("c1")).container_id == "c1"
+        await bench.tasks.delete("c1")
+        assert list((tmp_path / "chosen").iterdir()) == []
 
 
 def test_input_reaches_the_process_and_its_end_too(bench):

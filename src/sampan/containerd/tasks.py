@@ -192,7 +192,7 @@ class KeeperTasks:
 
     async def attach_logger(self, container_id: str, exec_id: str, uri: str, *, name: str, namespace: str) -> None:
         await self._of(container_id).call(
-            "logger", container=container_id, exec=exec_id, uri=uri, name=name, namespace=namespace
+            "logger", container=container_id, exec=exec_id, uri=uri, known_as=name, namespace=namespace
         )
 
     async def kill(self, container_id: str, signal: int, exec_id: str = "", *, all: bool = False) -> None:

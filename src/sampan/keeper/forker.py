@@ -197,7 +197,7 @@ class Forker:
     def attach_logger(self, request: dict[str, Any], reaper: Reaper, owner: object, done: Done) -> None:
         """The call `logger`: both outputs go to a program, which is ready for them when `done` is called."""
         streams = self._streams(request["container"], request["exec"], owner)
-        names = {"CONTAINER_ID": request["name"], "CONTAINER_NAMESPACE": request["namespace"]}
+        names = {"CONTAINER_ID": request["known_as"], "CONTAINER_NAMESPACE": request["namespace"]}
 
         def ready(error: Exception | None) -> None:
             for stream, fd in zip(("stdout", "stderr"), logger.outputs, strict=True):

@@ -31,7 +31,7 @@ class Runs:
         names = {"container": container.id, "exec": child.exec_id}
         stdout, stderr = child.stdio["stdout"], "" if child.stdio["terminal"] else child.stdio["stderr"]
         if uris.split(stdout)[0] == uris.BINARY:
-            wanted = {**names, "uri": stdout, "name": container.id, "namespace": self.namespace}
+            wanted = {**names, "uri": stdout, "known_as": container.id, "namespace": self.namespace}
             self.forker.attach_logger(wanted, self._reaper, self, done)
             return
         fds: list[int] = []
