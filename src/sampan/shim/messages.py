@@ -168,6 +168,19 @@ OPTIONS: Table = {
     12: ("task_api_address", STRING),
     13: ("task_api_version", UINT),
 }
+CHECKPOINT_TYPE = "containerd.runc.v1.CheckpointOptions"
+CHECKPOINT_OPTIONS: Table = {
+    1: ("exit", BOOL),
+    2: ("open_tcp", BOOL),
+    3: ("external_unix_sockets", BOOL),
+    4: ("terminal", BOOL),
+    5: ("file_locks", BOOL),
+    6: ("empty_namespaces", [STRING]),
+    7: ("cgroups_mode", STRING),
+    8: ("image_path", STRING),
+    9: ("work_path", STRING),
+    10: ("parent_path", STRING),
+}
 PROCESS_DETAILS_TYPE = "containerd.runc.v1.ProcessDetails"
 PROCESS_DETAILS: Table = {1: ("exec_id", STRING)}
 

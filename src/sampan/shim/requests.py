@@ -7,7 +7,7 @@ import os
 import re
 
 from sampan import errors
-from sampan.shim.messages import OPTIONS, OPTIONS_TYPE
+from sampan.shim.messages import CHECKPOINT_OPTIONS, CHECKPOINT_TYPE, OPTIONS, OPTIONS_TYPE
 from sampan.wire import protobuf
 
 TYPE_CHECKING = False
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 RUNTIME_ROOT = "/run/containerd/runc"
 """The runtimes' `--root` without another wish, below it a directory for each namespace: containerd's own default."""
 OWN_BINARIES = ("", "sampan", "sampan-runc")
+CHECKPOINT_SWITCHES = {
+    "open_tcp": "--tcp-established",
+    "external_unix_sockets": "--ext-unix-sk",
+    "terminal": "--shell-job",
+    "file_locks": "--file-locks",
+}
 _EXEC_ID = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*")
 
 
@@ -64,6 +70,26 @@ def binary(name: str) -> str:
         if "/" in name
         else f'unable to retrieve OCI runtime error: exec: "{name}": executable file not found in $PATH'
     )
+
+
+def checkpoint_flags(request: dict[str, Any], bundle: str) -> list[str]:
+    """The flags of `runc checkpoint` for a CheckpointTaskRequest. InvalidArgument."""
+    given = request["options"]
+    value = given["value"] if given is not None and given["type_url"].endswith(CHECKPOINT_TYPE) else b""
+    try:
+        wanted = protobuf.decode(CHECKPOINT_OPTIONS, value)
+    except protobuf.ProtobufError as error:
+        raise errors.InvalidArgument(f"checkpoint options: {error}: invalid argument") from error
+    flags = ["--image-path", request["path"], "--work-path", wanted["work_path"] or f"{bundle}/criu-work"]
+    flags += [] if wanted["exit"] else ["--leave-running"]
+    flags += [flag for field, flag in CHECKPOINT_SWITCHES.items() if wanted[field]]
+    for kind in wanted["empty_namespaces"]:
+        flags += ["--empty-ns", kind]
+    if wanted["cgroups_mode"]:
+        flags += ["--manage-cgroups-mode", wanted["cgroups_mode"]]
+    if wanted["parent_path"]:
+        flags += ["--parent-path", wanted["parent_path"]]
+    return flags
 
 
 def check_exec_id(exec_id: str) -> None:

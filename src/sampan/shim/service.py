@@ -282,7 +282,17 @@ class Service:
         call.answer(shim_pid=os.getpid(), task_pid=container.init.pid if container else 0)
 
     def checkpoint(self, call: Call) -> None:
-        raise errors.Unimplemented("checkpoint: not implemented")
+        container = self._container(call.request["id"])
+        task = self.runs.forker.task(container.id)
+        task.check("checkpoint")
+
+        def saved(error: Exception | None, result: dict[str, Any]) -> None:
+            if error is None:
+                event = {"container_id": container.id, "checkpoint": call.request["path"]}
+                self._publisher.publish("checkpointed", event)
+            call.done(error, {})
+
+        task.driver.checkpoint(task, requests.checkpoint_flags(call.request, container.bundle), saved)
 
     def shutdown(self, call: Call) -> None:
         call.answer()

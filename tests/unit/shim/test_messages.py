@@ -23,6 +23,7 @@ CASES = [
     ("BootstrapResult", messages.BOOTSTRAP_RESULT, bootstrap_pb2.BootstrapResult),
     ("RuntimeInfo", messages.RUNTIME_INFO, introspection_pb2.RuntimeInfo),
     ("Options", messages.OPTIONS, oci_pb2.Options),
+    ("CheckpointOptions", messages.CHECKPOINT_OPTIONS, oci_pb2.CheckpointOptions),
     ("ProcessDetails", messages.PROCESS_DETAILS, oci_pb2.ProcessDetails),
 ]  # fmt: skip
 KINDS = {"string": (9,), "bytes": (12,), "bool": (8,), "int": (3, 5, 14), "uint": (4, 13)}
