@@ -36,7 +36,9 @@ class Core:
 
     def __init__(self, machine: Machine, scratch: str, tools: str = "") -> None:
         self.machine, self.scratch = machine, scratch
-        self.path = f"{tools}:{os.environ['PATH']}" if tools else os.environ["PATH"]
+        # Debian stable's criu does not know this kernel: both cores have sid's.
+        path = newer.environment("criu")["PATH"]
+        self.path = f"{tools}:{path}" if tools else path
         self.address, self.root, self.state = f"{scratch}/c.sock", f"{scratch}/root", f"{scratch}/state"
         self.log = f"{scratch}/core.log"
         self.work = f"{scratch}/work"

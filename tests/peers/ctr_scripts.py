@@ -12,6 +12,22 @@ WORDS = {
 ONLY_NEWER = ("sandboxes", "transfer")
 
 SCRIPTS: dict[str, str] = {
+    "checkpoint": """
+        ctr images pull --plain-http {busybox} >/dev/null 2>&1
+        ctr run -d --null-io {busybox} k1 sleep 1000
+        ctr tasks checkpoint --image-path $PWD/saved k1
+        ls saved | sed s/-.*// | sort -u; rm -r saved
+        ctr tasks ls | grep -o 'k1.*RUNNING' | cut -d' ' -f1
+        ctr containers checkpoint --task k1 saved:1
+        ctr images ls name==saved:1 | cut -d' ' -f1
+        ctr images ls name==saved:1 | tail -1 | awk '{{print $3}}' > index
+        ctr content get $(cat index) | grep -o '"mediaType":"[^"]*"' | sort
+        ctr tasks checkpoint --exit --image-path $PWD/saved k1
+        until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        ctr tasks checkpoint --image-path $PWD/saved k1; rm -r saved
+        ctr tasks rm k1; ctr containers rm k1; ctr images rm saved:1
+        ctr tasks checkpoint k1
+        """,
     "namespaces": """
         ctr ns create {ns}x a=b
         ctr ns create {ns}x

@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sampan import errors
-from sampan.containerd import identifiers
+from sampan.containerd import checkpoints, identifiers
 from sampan.containerd.client_tasks import Process, Stdio, Task
 from sampan.containerd.containers import Payload
 from sampan.containerd.fifos import Outputs, StdinFeed, drained, is_fifo, open_output
@@ -197,8 +197,16 @@ class Processes:
             raise errors.NotFound("process already finished: not found") from error
 
     async def pause(self, task: Task) -> None:
+        if task.init.status in ("stopped", "paused"):
+            raise errors.Error(f"cannot pause a {task.init.status} container: unknown")
         await self._tasks.pause(task.key)
         task.init.status = "paused"
+
+    async def checkpoint(self, task: Task, path: str, options: Payload | None) -> None:
+        if task.init.status not in _STARTED:
+            raise errors.Error(f"cannot checkpoint a {task.init.status} task: unknown")
+        flags = checkpoints.flags(checkpoints.options_of(options), f"{task.bundle}/criu-work")
+        await self._tasks.checkpoint(task.key, path, flags=flags)
 
     async def resume(self, task: Task) -> None:
         await self._tasks.resume(task.key)

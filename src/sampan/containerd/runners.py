@@ -43,6 +43,9 @@ class Runner(Protocol):
 
     async def resume(self, task: Any) -> None: ...
 
+    async def checkpoint(self, task: Any, path: str, options: Payload | None) -> None:
+        """Write CRIU's images to the directory `path`; `options` are `containerd.runc.v1.CheckpointOptions`."""
+
     async def resize(self, task: Any, process: Process, height: int, width: int) -> None: ...
 
     async def close_stdin(self, task: Any, process: Process) -> None: ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +17,7 @@ from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as api
 from sampan.api.containerd.types import metrics_pb2
 from sampan.api.containerd.types.runc.options import oci_pb2
 from sampan.api.containerd.types.task import task_pb2
-from sampan.containerd import filters, runtimes
+from sampan.containerd import checkpoints, filters, leasing, runtimes
 from sampan.containerd.client_tasks import Process, Stdio, Task
 from sampan.containerd.containers import Container, Payload
 from sampan.containerd.grpc import fields
@@ -42,7 +44,7 @@ _STATUS = {
 
 
 class TasksService:
-    """Checkpoint is left out."""
+    """A task made from a checkpoint is left out."""
 
     descriptor = api.DESCRIPTOR.services_by_name["Tasks"]
 
@@ -196,6 +198,40 @@ class TasksService:
         await self._of_task(task).resume(task)
         self._tell(task, "resumed", told.TaskResumed(container_id=task.container_id))
         return empty_pb2.Empty()
+
+    async def checkpoint(self, call: Call, request: api.CheckpointTaskRequest) -> api.CheckpointTaskResponse:
+        """The blobs that it has become; none when the client names a directory (image_path) for the images."""
+        task = self._of(call, request)
+        options = fields.payload(request.options)
+        path = checkpoints.options_of(options).image_path
+        if path:
+            await self._save(task, path, options)
+            return api.CheckpointTaskResponse()
+        stores = self._table.of(call.namespace)
+        spec = stores.containers.get(task.container_id).spec
+        assert spec is not None
+
+        def hold(ref: str, digest: str) -> None:
+            if call.lease:
+                stores.leases.add(call.lease, leasing.INGESTS if ref else leasing.CONTENT, ref or digest)
+
+        images = await asyncio.to_thread(tempfile.mkdtemp, prefix="ctrd-checkpoint")
+        try:
+            await self._save(task, images, options)
+            made = await asyncio.to_thread(checkpoints.store, stores.content, images, spec, hold)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, images, ignore_errors=True)
+        self._table.changed(call.namespace)
+        return api.CheckpointTaskResponse(descriptors=[fields.descriptor_message(one) for one in made])
+
+    async def _save(self, task: Task, path: str, options: Payload | None) -> None:
+        try:
+            await self._of_task(task).checkpoint(task, path, options)
+        except (errors.Conflict, errors.NotFound, errors.InvalidArgument, errors.Unavailable, errors.Unimplemented):
+            raise
+        except errors.Error as error:
+            raise error if isinstance(task, ShimTask) else errors.Error(f"{error}: unknown") from error
+        self._tell(task, "checkpointed", told.TaskCheckpointed(container_id=task.container_id, checkpoint=path))
 
     async def list_pids(self, call: Call, request: api.ListPidsRequest) -> api.ListPidsResponse:
         task = self._of(call, request)
