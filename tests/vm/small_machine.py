@@ -95,7 +95,11 @@ SYSTEMD_PROGRAMS = (
     "/lib/systemd/systemd", "/lib/systemd/systemd-executor", "/usr/bin/systemctl", "/usr/bin/busctl",
     "/usr/bin/systemd-run", "/usr/bin/dbus-daemon",
 )  # fmt: skip
+# Who has runtimes use systemd.
+CALLERS = ("/usr/bin/podman", "/usr/bin/conmon", "/usr/bin/containerd", "/usr/bin/ctr",
+           "/usr/bin/containerd-shim-runc-v2")  # fmt: skip
 SYSTEMD_FILES = (
+    "/etc/containers/policy.json", "/etc/containers/registries.conf", "/usr/share/containers/containers.conf",
     "/usr/share/dbus-1/system.conf", "/usr/share/dbus-1/session.conf",
     "/usr/share/dbus-1/system.d/org.freedesktop.systemd1.conf",
     "/usr/share/dbus-1/system-services/org.freedesktop.systemd1.service",
@@ -247,8 +251,10 @@ def _put_programs(top: str, programs: tuple[str, ...]) -> None:
 
 
 def _put_systemd(top: str) -> None:
-    _put_programs(top, SYSTEMD_PROGRAMS)
+    _put_programs(top, (*SYSTEMD_PROGRAMS, *CALLERS))
     for path in SYSTEMD_FILES:
+        if not os.path.exists(path):
+            continue  # another version keeps it elsewhere, or needs none
         os.makedirs(os.path.dirname(top + path), exist_ok=True)
         shutil.copy(path, top + path)
     for folder, units in (("system", UNITS), ("user", USER_UNITS)):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from tests.linux.runtimes import Runtime
+from tests.peers.waiting import eventually
 
 UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 SLICE = "harbour-pier.slice"
@@ -263,14 +264,6 @@ def test_pause_resume_kill_and_the_figures_are_those_of_the_scope(boat: Unit) ->
     eventually(lambda: boat.state()["status"] == "stopped")
     boat("delete", boat.id, check=True)
     assert boat.traces() == []
-
-
-def eventually(holds: Callable[[], object]) -> None:
-    """Each try is a command, which takes its time by itself."""
-    for _ in range(50):
-        if holds():
-            return
-    assert holds()
 
 
 def test_a_run_to_the_end_leaves_no_unit(boat: Unit) -> None:
