@@ -27,7 +27,7 @@ from tests.scenarios.test_two_apis import SampandWithBoth
 
 pytestmark = [pytest.mark.sampan_only("a fault test of our own daemon"), pytest.mark.needs("ctr")]
 
-ROUNDS = int(os.environ.get("SAMPAN_FAULT_ROUNDS", "24"))
+ROUNDS = int(os.environ.get("SAMPAN_FAULT_ROUNDS", "16"))
 SEED = int(os.environ.get("SAMPAN_FAULT_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
 
