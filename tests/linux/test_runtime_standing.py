@@ -115,8 +115,8 @@ class Installation:
         return f"/proc/{self.pid}/root{path}"
 
     def stamp(self) -> tuple[int, int]:
-        """What changes when the code file is written again."""
-        (path,) = self.code_files()
+        """What changes when the code file of `run` is written again."""
+        (path,) = (path for path in self.code_files() if path.endswith("-run"))
         found = os.stat(self.seen(path))
         return found.st_ino, found.st_mtime_ns
 
@@ -150,6 +150,7 @@ def test_the_first_start_leaves_an_interpreter_and_the_code_and_the_next_execute
     os.rename(f"{installed.packages}/sampan/runtime/plan", f"{installed.packages}/sampan/runtime/away")
     assert installed.run("echo", "two") == "two\n"
     assert installed.stamp() == before
+    os.rename(f"{installed.packages}/sampan/runtime/away", f"{installed.packages}/sampan/runtime/plan")
     path, inode, read_only = installed.executable_of_a_waiting_container()
     assert (path, inode) == (f"{installed.place}/python3", os.stat(installed.python).st_ino)
     assert read_only
@@ -186,6 +187,13 @@ def test_what_stands_for_a_removed_installation_goes_when_another_is_made(instal
     assert not os.path.exists(installed.seen(gone))
 
 
+def test_each_verb_of_a_containers_life_has_its_code_and_others_have_none(installed: Installation) -> None:
+    installed.executable_of_a_waiting_container()
+    installed.inside(*installed.command("list"))
+    installed.attempt(*installed.command("--log-format", "json", "kill", "nobody"))
+    assert {path.rpartition("-")[2] for path in installed.code_files()} == {"create", "state", "delete", "kill"}
+
+
 def test_a_changed_package_is_run_from_its_files_and_written_again(installed: Installation) -> None:
     installed.run("true")
     before = installed.stamp()
@@ -201,7 +209,8 @@ def test_a_changed_package_is_run_from_its_files_and_written_again(installed: In
     assert "no such log-format" in done.stderr
     assert installed.run("echo", "on") == "on\n"
     assert installed.stamp() != before
-    assert "no such log-format" in installed.attempt(*installed.command("--log-format", "x", "list")).stderr
+    done = installed.attempt(*installed.command("--log-format", "x", "run", "y"))
+    assert "no such log-format" in done.stderr, "from the new code file, too"
 
 
 def test_an_editable_install_sees_each_changed_file(installed: Installation) -> None:
@@ -221,6 +230,7 @@ def test_an_editable_install_sees_each_changed_file(installed: Installation) -> 
 def test_code_that_is_not_roots_is_not_run(installed: Installation) -> None:
     installed.run("true")
     (path,) = installed.code_files()
+    assert path.endswith("-run")
     os.chown(installed.seen(path), UID, UID)
     # Marshalled code that would end the interpreter with 77.
     code = "import marshal,sys; c=compile('import os; os._exit(77)','x','exec'); " \

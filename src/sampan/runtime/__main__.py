@@ -22,9 +22,9 @@ def main(python: str = "", packages: str = "") -> None:
             if python:
                 _stand(python)
             seal.reexec("sampan.runtime.cli", arguments)
-        # A module that `code_file.load` has made has no spec.
-        if packages and __spec__ is not None:
-            _keep_code(python, packages)
+    # A module that `code_file.load` has made has no spec.
+    if packages and __spec__ is not None:
+        _keep_code(python, packages, arguments)
     from sampan.runtime import cli
 
     cli.main(arguments)
@@ -39,13 +39,16 @@ def _stand(python: str) -> None:
         pass  # not root, or not a host for it: the seal is then made for this start alone
 
 
-def _keep_code(python: str, packages: str) -> None:
+def _keep_code(python: str, packages: str, arguments: list[str]) -> None:
     from sampan.runtime import code_file, standing
 
-    try:
-        code_file.write(standing.code_path(python), packages)
-    except OSError:
-        pass  # a later start will be as slow as this one
+    # By the same rule as in the script: a word that is no verb costs a start some imports.
+    verb = next((word for word in arguments if word in code_file.ROOTS), "")
+    if verb and standing.may_keep_code(python):
+        try:
+            code_file.write(standing.code_path(python, verb), packages, verb)
+        except OSError:
+            pass  # a later start will be as slow as this one
 
 
 if __name__ == "__main__":

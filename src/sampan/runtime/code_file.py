@@ -1,4 +1,4 @@
-"""The runtime's code in one file, for the next start: what `run` and `exec` import, in the order in which it ran.
+"""The runtime's code in one file, for the next start: what a verb imports, in the order in which it ran.
 
 To find, open and read fifty modules one by one takes 8 ms, to take them out of one file 3. The file stands beside the
 interpreter that stays mounted (`standing`) and belongs to root. It holds, marshalled: the code of this module, whose
@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     Witness = tuple[str, int, int]
     Part = tuple[str, str, bool, CodeType]
 
-ROOTS = ("__main__", "seal", "cli", "create", "exec", "attend", "delete")
-"""What is imported for the sake of the file: all that a container is started by, and its end seen with."""
+ROOTS = {
+    "create": ("seal", "create", "attend"),
+    "delete": ("delete",),
+    "exec": ("seal", "exec"),
+    "kill": ("kill",),
+    "run": ("seal", "create", "attend", "delete"),
+    "start": ("start",),
+    "state": ("state",),
+}
+"""The verbs that have a file, and what they import at once: those of a container's life."""
 _STARTING = ("encodings", "importlib")
 """Packages that an interpreter has loaded from files before it runs any code, or needs for loading."""
 
@@ -56,12 +64,12 @@ def load(witnesses: list[Witness], parts: list[Part], home: str) -> None:
     gc.enable()
 
 
-def write(path: str, packages: str) -> None:
-    """Import `ROOTS` anew and write the file at `path`; `packages` is the directory packages are installed in.
+def write(path: str, packages: str, verb: str) -> None:
+    """Import what `verb` does anew and write the file at `path`; `packages` is the directory packages are installed in.
 
     Modules imported before this call are replaced by new ones. Errors: OSError.
     """
-    parts = _recorded()
+    parts = _recorded(("__main__", "cli", *ROOTS[verb]))
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     witnesses = [packages]
     if home != packages:
@@ -118,8 +126,8 @@ def _without_lines(code: CodeType) -> CodeType:
     return code.replace(co_linetable=b"", co_consts=parts)
 
 
-def _recorded() -> list[Part]:
-    """Import `ROOTS` as if nothing of ours had been, and note each module that comes from a source file."""
+def _recorded(roots: tuple[str, ...]) -> list[Part]:
+    """Import modules of the runtime as if nothing of ours had been, and note each that comes from a source file."""
     from importlib import import_module
     from importlib.machinery import PathFinder, SourceFileLoader
 
@@ -144,7 +152,7 @@ def _recorded() -> list[Part]:
             del sys.modules[name]
     sys.meta_path.insert(0, Finder)  # type: ignore[arg-type]
     try:
-        for name in ROOTS:
+        for name in roots:
             import_module(f"sampan.runtime.{name}")
     finally:
         sys.meta_path.remove(Finder)  # type: ignore[arg-type]

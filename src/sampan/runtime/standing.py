@@ -1,9 +1,9 @@
 """A sealed interpreter that stays: the next start of the command executes it at once instead of sealing its own.
 
     /run/sampan-start/<path of the interpreter>/
-        python3      the interpreter's file on a read-only mount of its own
-        pyvenv.cfg   where that interpreter finds its library
-        code-<v>     the runtime's code for Python <v> (`code_file`)
+        python3            the interpreter's file on a read-only mount of its own
+        pyvenv.cfg         where that interpreter finds its library
+        code-<v>-run, ...  the runtime's code for Python <v> and a verb (`code_file`)
 
 `bin/sampan-runc` executes `python3` of the directory when it is the same file (device and inode) as the interpreter
 beside the script, so that an upgraded interpreter is never mistaken for the old one. It is made by a start as root
@@ -27,9 +27,14 @@ ROOM = "/run/sampan-start"
 _NAME = "python3"
 
 
-def code_path(python: str) -> str:
-    """Where the code file for the interpreter `python`, an absolute path, is; for this version of Python alone."""
-    return f"{ROOM}{python}/code-{sys.hexversion:x}"
+def code_path(python: str, verb: str) -> str:
+    """Where the code file of `verb` for the interpreter `python`, an absolute path, is; for this version of Python."""
+    return f"{ROOM}{python}/code-{sys.hexversion:x}-{verb}"
+
+
+def may_keep_code(python: str) -> bool:
+    """Whether there is a directory for code files and we are the root who may write to it."""
+    return os.geteuid() == 0 and os.access(ROOM + python, os.W_OK)
 
 
 def restart(python: str) -> NoReturn:

@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from sampan.runtime import code_file
+
 SRC = Path(__file__).parents[3] / "src"
 
 WRITE = """
 import sys
 sys.path.append(sys.argv[1])
 from sampan.runtime import code_file
-code_file.write(sys.argv[2], sys.argv[3])
+code_file.write(sys.argv[2], sys.argv[3], sys.argv[4])
 """
 
 LOAD = """
@@ -50,26 +52,38 @@ def home(tmp_path: Path) -> Path:
 def file(home: Path, tmp_path: Path) -> str:
     """The file of an installation whose packages are in `home` itself."""
     path = str(tmp_path / "code")
-    done = python(WRITE, str(home), path, str(home))
+    done = python(WRITE, str(home), path, str(home), "run")
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path)) == ["code", "home"]
     return path
 
 
-def test_all_that_run_and_exec_import_is_there_and_complete(home: Path, file: str) -> None:
+@pytest.mark.parametrize("verb", sorted(code_file.ROOTS))
+def test_all_that_a_verb_imports_is_there_and_complete(home: Path, tmp_path: Path, verb: str) -> None:
+    path = str(tmp_path / "code")
+    assert python(WRITE, str(home), path, str(home), verb).returncode == 0
     modules = "import json; print(json.dumps({n: sorted(vars(m)) for n, m in sys.modules.items() if 'sampan' in n}))"
-    roots = ("cli", "create", "exec", "attend", "delete", "seal", "__main__")
-    imports = "".join(f"import sampan.runtime.{name}\n" for name in roots)
+    imports = "".join(f"import sampan.runtime.{name}\n" for name in ("__main__", "cli", *code_file.ROOTS[verb]))
     imported = python(f"import sys; sys.path.append({str(home)!r})\n{imports}{modules}")
-    loaded = python(f"{LOAD}\n{modules}", file)
+    loaded = python(f"{LOAD}\n{modules}", path)
     assert loaded.returncode == 0, loaded.stderr
     one, other = json.loads(imported.stdout), json.loads(loaded.stdout)
     assert sorted(one) == sorted(other)
-    assert "sampan.runtime.plan" in other
+    assert "sampan.runtime.state" in other
     # Annotations and what the import system notes are all that may be missing.
     allowed = {"__annotations__", "__builtins__", "__cached__", "__doc__", "annotations", "TYPE_CHECKING"}
     for name, names in one.items():
         assert set(names) ^ set(other[name]) <= allowed, name
+
+
+def test_a_verb_that_starts_nothing_loads_nothing_of_what_starts_a_container(home: Path, tmp_path: Path) -> None:
+    """containerd and dockerd call these for every container, too."""
+    path = str(tmp_path / "code")
+    for verb in ("state", "kill", "delete"):
+        assert python(WRITE, str(home), path, str(home), verb).returncode == 0
+        loaded = python(f"{LOAD}\nprint(*sys.modules)", path).stdout.split()
+        assert f"sampan.runtime.{verb}" in loaded
+        assert not {"sampan.runtime.launch", "sampan.runtime.plan", "sampan.runtime.steps.rootfs"} & set(loaded), verb
 
 
 def test_what_is_loaded_runs_and_finds_the_rest_in_its_files(file: str) -> None:
@@ -84,7 +98,7 @@ def test_nothing_is_looked_for_when_it_is_loaded(home: Path, file: str) -> None:
     before = os.stat(home)
     (home / "sampan").rename(home.parent / "away")
     os.utime(home, ns=(before.st_atime_ns, before.st_mtime_ns))
-    code = "from sampan.runtime import cli, create, exec, attend, launch; print(len(create.run.__code__.co_code))"
+    code = "from sampan.runtime import cli, create, attend, launch; print(len(create.run.__code__.co_code))"
     done = python(f"{LOAD}\n{code}", file)
     assert int(done.stdout) > 100, done.stderr
 
@@ -102,7 +116,7 @@ def test_an_installation_that_has_changed_makes_it_stale_before_anything_is_load
 def test_where_packages_are_elsewhere_each_file_is_a_witness(home: Path, tmp_path: Path) -> None:
     path, packages = str(tmp_path / "code"), tmp_path / "packages"
     packages.mkdir()
-    assert python(WRITE, str(home), path, str(packages)).returncode == 0
+    assert python(WRITE, str(home), path, str(packages), "exec").returncode == 0
     assert python(LOAD, path).returncode == 0
     for name in ("runtime/launch.py", "linux/call.py", "runtime/code_file.py"):
         before = os.stat(home / "sampan" / name)
@@ -113,10 +127,10 @@ def test_where_packages_are_elsewhere_each_file_is_a_witness(home: Path, tmp_pat
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(home: Path, tmp_path: Path) -> None:
-    done = python(WRITE, str(home), str(tmp_path / "nosuch/code"), str(home))
+    done = python(WRITE, str(home), str(tmp_path / "nosuch/code"), str(home), "run")
     assert "FileNotFoundError" in done.stderr
     (tmp_path / "code").mkdir()
     (tmp_path / "code/full").touch()
-    done = python(WRITE, str(home), str(tmp_path / "code"), str(home))
+    done = python(WRITE, str(home), str(tmp_path / "code"), str(home), "run")
     assert done.returncode == 1
     assert sorted(os.listdir(tmp_path)) == ["code", "home"]

@@ -14,7 +14,6 @@ import time
 from sampan.errors import Conflict, Error, InvalidArgument
 from sampan.linux import abi, cgroupfs
 from sampan.runtime.cgroup import v1
-from sampan.runtime.plan.mounts import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ _REMOVE_PAUSE = 0.002
 def paths(host: HostFacts, cgroups_path: str, container_id: str) -> Paths:
     """Where the container's cgroups are: below each tree's root for an absolute `cgroups_path`, else below our own."""
     relative = not cgroups_path.startswith("/")
+    from sampan.runtime.plan.mounts import clean  # a verb that makes no cgroup needs nothing of planning
+
     inner = clean(cgroups_path or container_id)
     found: Paths = {}
     for hierarchy in host.hierarchies:
