@@ -266,8 +266,8 @@ class Service:
             if error is not None:
                 call.fail(error)
                 return
-            value = protobuf.encode(cgroup_metrics.METRICS, cgroup_metrics.metrics(result["data"]))
-            call.answer(stats={"type_url": cgroup_metrics.TYPE, "value": value})
+            kind, value = cgroup_metrics.message(result["data"])
+            call.answer(stats={"type_url": kind, "value": value})
 
         task.driver.stats(task, found)
 
