@@ -19,7 +19,7 @@ from tests.peers.waiting import eventually
 from sampan import errors
 from sampan.containerd.archive import export_archive
 from sampan.containerd.services import Image
-from sampan.oci.image import MEDIA_OCI_INDEX, Platform
+from sampan.oci.image import MEDIA_OCI_INDEX, Descriptor, Platform
 
 pytestmark = pytest.mark.root
 
@@ -206,6 +206,24 @@ def test_only_the_wanted_platforms_are_exported(run, tmp_path):
         assert blobs == kept
         assert index["manifests"][0]["digest"] == digest
         assert "manifest.json" not in names
+
+    run(body)
+
+
+def test_an_image_that_is_not_whole_is_not_saved(run, tmp_path):
+    own, other = image(), image("g", made.OTHER_ARCHITECTURE)
+
+    async def body(puller):
+        data, _ = layout(tmp_path, own, other, as_index=True)
+        [loaded] = await load(puller, data)
+        puller.core.content.delete(other.layers[0].digest)
+        assert b"".join(puller.core.transfer.save([loaded.name])), "the platform that is whole"
+        puller.core.content.delete(own.layers[1].digest)
+        with pytest.raises(errors.NotFound, match="nothing of it is here as a whole"):
+            list(puller.core.transfer.save([loaded.name]))
+        one = Descriptor(own.manifest.media_type, own.manifest.digest, len(own.manifest.content))
+        with pytest.raises(errors.NotFound, match=f"content {own.layers[1].digest}: not found"):
+            list(puller.core.transfer.save([one]))
 
     run(body)
 

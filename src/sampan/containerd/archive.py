@@ -88,7 +88,8 @@ def export(
     """The archive of (name or "", target) images, in pieces of at most 1 MiB; what an index names and is not here is
     left out, as are members for none of `platforms` (None takes all). `docker`: with a `manifest.json`.
 
-    NotFound when a target is not in the store; InvalidArgument for the machine's own root file system."""
+    NotFound when a target, or all of what it names, is not in the store as a whole; InvalidArgument for the machine's
+    own root file system."""
     wanted: dict[str, int] = {}
     listed: list[dict[str, Any]] = []
     entries: dict[str, dict[str, Any]] = {}
@@ -122,7 +123,7 @@ def export(
 def _gather(
     content: ContentStore, target: Descriptor, platforms: Sequence[Platform] | None, wanted: dict[str, int]
 ) -> list[Manifest]:
-    """Add what an image needs to `wanted` (digest: size); its manifests, best first."""
+    """Add what an image needs to `wanted` (digest: size); its whole manifests, best first."""
     documents = list(reachability.documents(content, target))
     if not documents:
         raise errors.NotFound(f"content {target.digest}: not found")
@@ -130,14 +131,20 @@ def _gather(
     for _, found in documents:
         if platforms is not None and isinstance(found, Index):
             left_out |= {member.digest for member in found.manifests if not _suits(member, platforms)}
-    manifests = []
+    manifests, is_broken = [], False
     for descriptor, found in documents:
         if descriptor.digest in left_out and descriptor.digest != target.digest:
             continue
         wanted[descriptor.digest] = content.info(descriptor.digest).size
         if isinstance(found, Manifest):
-            _add_blobs(content, found, wanted)
-            manifests.append(found)
+            missing = _add_blobs(content, found, wanted)
+            is_broken = is_broken or missing != ""
+            if not missing:
+                manifests.append(found)
+            elif descriptor.digest == target.digest:
+                raise errors.NotFound(f"content {missing}: not found")
+    if is_broken and not manifests:
+        raise errors.NotFound(f"content {target.digest}: nothing of it is here as a whole: not found")
     return manifests
 
 
@@ -146,12 +153,17 @@ def _suits(member: Descriptor, wanted: Sequence[Platform]) -> bool:
     return offered is None or any(platform.rank(one, offered) == 0 for one in wanted)
 
 
-def _add_blobs(content: ContentStore, manifest: Manifest, wanted: dict[str, int]) -> None:
+def _add_blobs(content: ContentStore, manifest: Manifest, wanted: dict[str, int]) -> str:
+    """The digest of what is missing, "" when all is here."""
+    missing = ""
     for blob in (manifest.config, *manifest.layers):
         if blob.media_type == image.MEDIA_HOST_LAYER:
             raise errors.InvalidArgument("the image of this machine's own root file system cannot be saved")
         if content.has(blob.digest):
             wanted[blob.digest] = content.info(blob.digest).size
+        elif blob.media_type not in image.FOREIGN_LAYER_TYPES:
+            missing = missing or blob.digest
+    return missing
 
 
 def _index_entry(name: str, target: Descriptor) -> dict[str, Any]:
