@@ -62,12 +62,25 @@ def _refuse(value: object) -> Any:
 
 def text_of(value: object, indent: int | None = None) -> str:
     """The JSON text of a value; `indent` blanks per level, or one line without blanks."""
-    if indent is None and _json is not None:
+    if _json is not None:
+        if indent is not None:
+            return _indented(value, "\n", " " * indent)
         encode = _json.make_encoder(None, _refuse, _json.encode_basestring_ascii, None, ":", ",", False, False, True)
         return "".join(encode(value, 0))
     import json
 
     return json.dumps(value, indent=indent, separators=None if indent else (",", ":"))
+
+
+def _indented(value: object, line: str, indent: str) -> str:
+    """As the package lays it out; `line` begins a line at the level of `value`. The C encoder knows one line only."""
+    deeper = line + indent
+    if isinstance(value, dict) and value:
+        members = (f"{text_of(key)}: {_indented(member, deeper, indent)}" for key, member in value.items())
+        return f"{{{deeper}{f',{deeper}'.join(members)}{line}}}"
+    if isinstance(value, list) and value:
+        return f"[{deeper}{f',{deeper}'.join(_indented(member, deeper, indent) for member in value)}{line}]"
+    return text_of(value)
 
 
 def load(path: str, limit: int = 64 << 20) -> Any:

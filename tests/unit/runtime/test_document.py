@@ -47,5 +47,6 @@ def test_a_file_beyond_the_limit_is_refused(tmp_path: Path) -> None:
         document.load(str(tmp_path / "x"), limit=50)
 
 
-def test_an_indented_text_is_the_packages_own() -> None:
-    assert document.text_of({"a": [1]}, indent=2) == json.dumps({"a": [1]}, indent=2)
+@given(JSON, st.integers(1, 4))
+def test_an_indented_text_is_the_packages_own(value: object, indent: int) -> None:
+    assert document.text_of(value, indent=indent) == json.dumps(value, indent=indent)
