@@ -22,7 +22,7 @@ from sampan.containerd.diff.erofs_layer import FILE, ErofsLayer, index_layer
 from sampan.containerd.diff.settle import settle
 from sampan.containerd.diff.settle_index import settle_index
 from sampan.containerd.diff.unpack import Unpacked, unpack
-from sampan.containerd.snapshots.erofs import mount_file
+from sampan.containerd.snapshots.layer_mounts import mount_file
 from sampan.linux import abi, mount
 from sampan.oci import digest
 from sampan.wire import layer_tar, tar_member

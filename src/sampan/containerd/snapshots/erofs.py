@@ -19,7 +19,6 @@ import logging
 import os
 import shutil
 import tarfile
-import threading
 from collections.abc import Sequence
 
 from sampan.containerd.diff.erofs_layer import FILE, ErofsLayer, Unindexable, index_layer, stored_layer
@@ -32,6 +31,7 @@ from sampan.containerd.services import SnapshotInfo, Usage
 from sampan.containerd.snapshots.chain import Row
 from sampan.containerd.snapshots.disk import directory_usage
 from sampan.containerd.snapshots.janitor import Janitor
+from sampan.containerd.snapshots.layer_mounts import LayerMounts, mount_file
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 from sampan.linux import abi
 from sampan.linux.mount import new_mount
@@ -48,15 +48,11 @@ class ErofsSnapshotter(OverlaySnapshotter):
 
     def __init__(self, metadata: Metadata, directory: str, namespace: str, janitor: Janitor | None = None) -> None:
         super().__init__(metadata, directory, namespace, janitor)
-        self._mounted: dict[int, int] = {}
-        self._lock = threading.Lock()
+        self._mounted = LayerMounts()
 
     def close(self) -> None:
         super().close()
-        with self._lock:
-            for fd in self._mounted.values():
-                os.close(fd)
-            self._mounted.clear()
+        self._mounted.close()
 
     def unpack(self, source: Source, root: str) -> Unpacked:
         """The layer read from `source` as an index beside directory `root`, or into it. In a thread.
@@ -113,10 +109,7 @@ class ErofsSnapshotter(OverlaySnapshotter):
                 os.close(fd)
 
     def _discard(self, row: Row) -> None:
-        with self._lock:
-            fd = self._mounted.pop(row.number, -1)
-        if fd >= 0:
-            os.close(fd)
+        self._mounted.drop(row.number)
         super()._discard(row)
 
     def _stack(self, number: int, host: bool) -> list[str]:
@@ -152,23 +145,7 @@ class ErofsSnapshotter(OverlaySnapshotter):
 
     def _mount_of(self, number: int) -> int:
         """The descriptor of a layer's mount, -1 for a snapshot that is a directory."""
-        with self._lock:
-            if number not in self._mounted:
-                file = f"{self._directory}/{number}/{FILE}"
-                if not os.path.exists(file):
-                    return -1
-                self._mounted[number] = mount_file(file)
-            return self._mounted[number]
-
-
-def mount_file(file: str) -> int:
-    """A detached mount of an erofs image. OSError."""
-    # "source" takes at most 255 bytes; a descriptor's name is short wherever the file is.
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return new_mount("erofs", [("source", f"/proc/self/fd/{fd}")], abi.MOUNT_ATTR_RDONLY)
-    finally:
-        os.close(fd)
+        return self._mounted.get(number, f"{self._directory}/{number}/{FILE}")
 
 
 def probe(directory: str) -> str:
