@@ -73,7 +73,7 @@ def feed(data: bytes, random: Random) -> None:
     base = tempfile.mkdtemp(prefix="sampan-fuzz-")
     root, index, outside = f"{base}/n/fs", f"{base}/m", f"{base}/outside"
     try:
-        for path in (root, index, outside):
+        for path in (root, index, outside, f"{base}/o/fs"):
             os.makedirs(path)
         with open(f"{outside}/kept", "w") as file:
             file.write("alive")
@@ -91,6 +91,10 @@ def feed(data: bytes, random: Random) -> None:
         assert _outside(base) == before, "something outside changed"
         assert not os.path.lexists(CANARY)
         assert sorted(os.listdir(f"{base}/n")) == ["fs"], "something was left beside the directory"
+        if random.randrange(4) == 0:
+            _over_itself(data, base)
+            assert _outside(base) == before, "something outside changed"
+            assert not os.path.lexists(CANARY)
         if refused is not None:
             if indexed is not None and os.geteuid() == 0:
                 raise AssertionError(f"indexed, and not unpacked: {refused}")
@@ -103,7 +107,16 @@ def feed(data: bytes, random: Random) -> None:
         assert dict(_of_directory(root)) == shown
     finally:
         empty(base, "n")
+        empty(base, "o")
         shutil.rmtree(base)
+
+
+def _over_itself(data: bytes, base: str) -> None:
+    """Without overlay: names are really removed, and what is there was made by the layer's own first time."""
+    with contextlib.suppress(errors.InvalidArgument):
+        for _ in range(2):
+            unpack(io.BytesIO(data), f"{base}/o/fs", f"{base}/o", stacks=False)
+    assert sorted(os.listdir(f"{base}/o")) == ["fs"], "something was left beside the directory"
 
 
 def _outside(base: str) -> list[tuple[object, ...]]:

@@ -592,6 +592,17 @@ def test_a_hard_link_in_place_of_its_targets_directory_has_no_target(bottom, tar
         bottom.settle(None, [], unpacked)
 
 
+@pytest.mark.parametrize("members", [
+    [symlink("a", "/"), file("a/a", b"1")],
+    [file("x", b"1"), symlink("a", "/"), hardlink("a/a", "x")],
+], ids=["file", "hard link"])  # fmt: skip
+def test_a_member_may_replace_the_symlink_that_leads_to_it(bottom, members):
+    bottom.unpack(*members)
+    assert (bottom.root / "a").read_bytes() == b"1"
+    assert not (bottom.root / "a").is_symlink()
+    bottom.assert_untouched()
+
+
 class TestReplacing:
     """What one member made, a later one takes the place of, whatever the two are."""
 

@@ -138,23 +138,31 @@ class LayerWriter:
                 self._links[path] = target
             return
         fd = self._tree.directory(parent)
-        hidden = False
+        replaced, hidden = -1, False
         try:
-            self._create(entry, fd, name)
-        except FileExistsError:
-            if entry.kind != layer_tar.DIRECTORY or not _is_directory(fd, name):
-                hidden = self._replace(fd, name, path)
-                fd = self._tree.directory(parent)
+            try:
                 self._create(entry, fd, name)
+            except FileExistsError:
+                if entry.kind != layer_tar.DIRECTORY or not _is_directory(fd, name):
+                    fd = replaced = os.dup(fd)
+                    hidden = self._replace(fd, name, path)
+                    self._create(entry, fd, name)
+            self._attributes(entry, fd, name, path)
+        finally:
+            if replaced >= 0:
+                os.close(replaced)
+        if hidden and self._overlay and entry.kind == layer_tar.DIRECTORY:
+            # The layer removes what is below by a whiteout and brings a directory of its own.
+            self._mark_opaque(path)
+
+    def _attributes(self, entry: Entry, fd: int, name: bytes, path: bytes) -> None:
+        """Of what was just made; a file's come when it is whole."""
         if not self._overlay:
             self._written.add(path)
         self._tree.implied.pop(path, None)
         self._applied.inodes += 1
         if entry.kind == layer_tar.DIRECTORY:
             self._directory_attributes(entry, os.open(name, _OPEN_DIRECTORY, dir_fd=fd), path)
-            if hidden and self._overlay:
-                # The layer removes what is below by a whiteout and brings a directory of its own.
-                self._mark_opaque(path)
         elif entry.kind != layer_tar.FILE:
             self._node_attributes(entry, fd, name)
 
@@ -178,7 +186,10 @@ class LayerWriter:
             os.mknod(name, _NODE[entry.kind] | 0o600, device, dir_fd=fd)
 
     def _replace(self, fd: int, name: bytes, path: bytes) -> bool:
-        """Delete what a later member takes the place of; whether that was a whiteout. `fd` is not good afterwards."""
+        """Delete what a later member takes the place of; whether that was a whiteout.
+
+        `fd` is the caller's own: the tree's descriptors are not good afterwards, and what is deleted may be the symlink
+        that the directory was reached by, so it must not be looked up again."""
         status = os.stat(name, dir_fd=fd, follow_symlinks=False)
         self._tree.remove(fd, name)
         if stat.S_ISDIR(status.st_mode) or stat.S_ISLNK(status.st_mode):
@@ -267,9 +278,12 @@ class LayerWriter:
             try:
                 os.link(target_name, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
             except FileExistsError:
-                self._replace(fd, name, path)
-                fd = self._tree.directory(parent)
-                os.link(target_name, name, src_dir_fd=source_fd, dst_dir_fd=fd, follow_symlinks=False)
+                own = os.dup(fd)
+                try:
+                    self._replace(own, name, path)
+                    os.link(target_name, name, src_dir_fd=source_fd, dst_dir_fd=own, follow_symlinks=False)
+                finally:
+                    os.close(own)
         except FileNotFoundError:
             return False
         finally:
