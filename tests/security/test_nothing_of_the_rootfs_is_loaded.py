@@ -29,6 +29,9 @@ SPEC_PATHS = re.compile(
     r"|pts|shm|/?work"
 )
 
+PIVOT = ' pivot_root("'
+"""The call in a trace, and not a source text that is being read."""
+
 OPENING = re.compile(
     r"^(?P<pid>\d+) +(?:open|openat|openat2|execve|execveat|stat|statx|newfstatat|access|faccessat2?|readlink|uselib)\("
 )
@@ -107,7 +110,7 @@ def test_run_opens_nothing_but_what_the_spec_names(sampan: Runtime) -> None:
     bundle.spec["process"]["cwd"] = "/work"
     calls, text = traced(sampan, "run", "--bundle", bundle.command("true").path, "one")
     assert "OWNED" not in text
-    inside = after_the_root_changed(calls, "pivot_root(")
+    inside = after_the_root_changed(calls, PIVOT)
     assert len(inside) > 20
     assert foreign(opened(inside)) == []
     assert not os.path.exists(f"{bundle.rootfs}/owned")
@@ -129,7 +132,7 @@ def test_run_with_everything_that_runs_late_opens_nothing_else(sampan: Runtime) 
     bundle.hook("createContainer", "true")
     calls, text = traced(sampan, "run", "--bundle", bundle.command("env").path, "one")
     assert "OWNED" not in text
-    paths = [path for path in opened(after_the_root_changed(calls, "pivot_root(")) if not path.startswith("/nowhere")]
+    paths = [path for path in opened(after_the_root_changed(calls, PIVOT)) if not path.startswith("/nowhere")]
     assert foreign([path for path in paths if not path.startswith("sys/net/")]) == []
 
 
@@ -145,9 +148,9 @@ def test_a_failure_inside_loads_nothing_either(sampan: Runtime) -> None:
         assert "OWNED" not in done.stdout + done.stderr
         with open(trace, errors="replace") as file:
             lines = file.read().splitlines()
-        pivoting = next(line for line in lines if "pivot_root(" in line)
+        pivoting = next(line for line in lines if PIVOT in line)
         mine = [line for line in lines if line.split()[0] == pivoting.split()[0]]
-        paths = opened(after_the_root_changed(mine, "pivot_root("))
+        paths = opened(after_the_root_changed(mine, PIVOT))
         wanted = {"/no/such\\303\\251", "/etc", "/etc/passwd", "/work"}
         assert [path for path in foreign(paths) if path not in wanted] == []
 
