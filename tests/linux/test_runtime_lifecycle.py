@@ -332,7 +332,7 @@ def test_a_terminal_arrives_at_the_console_socket(runtime: Runtime, tmp_path: Pa
     thread.join(10)
     master = got[0]
     text = b""
-    while b"\n88" not in text:
+    while b"\n88\r\n" not in text:
         text += os.read(master, 4096)
     os.write(master, b"rope\n")
     while b"got rope" not in text:

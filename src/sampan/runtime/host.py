@@ -16,12 +16,13 @@ class HostFacts:
 
     `cgroup_mode` is "legacy", "unified", "hybrid" or "none"; `hierarchies` are the mounted cgroup trees and
     `own_cgroups` this process's place in each (key as `Hierarchy.keys`); `bounding` is the mask of capabilities
-    that can be given at all; `machine` is uname -m; `user_namespace` says that we are in another than the first.
+    that can be given at all; `kcore` says that /proc/kcore is there; `machine` is uname -m; `user_namespace` says that
+    we are in another than the first.
     """
 
     __slots__ = (
-        "apparmor", "bounding", "cgroup_mode", "euid", "hierarchies", "last_cap", "machine", "own_cgroups", "rootless",
-        "selinux", "user_namespace",
+        "apparmor", "bounding", "cgroup_mode", "euid", "hierarchies", "kcore", "last_cap", "machine", "own_cgroups",
+        "rootless", "selinux", "user_namespace",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +37,7 @@ class HostFacts:
         euid: int = 0,
         rootless: bool = False,
         user_namespace: bool = False,
+        kcore: bool = False,
     ) -> None:
         self.hierarchies = hierarchies
         self.cgroup_mode = cgroupfs.mode(hierarchies)
@@ -46,6 +48,7 @@ class HostFacts:
         self.apparmor = apparmor
         self.selinux = selinux
         self.user_namespace = user_namespace
+        self.kcore = kcore
         self.euid = euid
         self.rootless = rootless
         """Whether cgroups may be done without when they cannot be written: no root, or root of a user namespace."""
@@ -79,6 +82,7 @@ def host_facts() -> HostFacts:
         apparmor=lsm.apparmor_enabled(),
         selinux=lsm.selinux_enabled(),
         euid=os.geteuid(),
+        kcore=os.path.exists("/proc/kcore"),
         rootless=os.geteuid() != 0 or user_namespace,
         user_namespace=user_namespace,
     )

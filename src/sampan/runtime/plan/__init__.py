@@ -266,7 +266,7 @@ def _root_file_system(spec: Spec, linux: Linux, wishes: Wishes, host: HostFacts,
         steps += plan_mount(entry, cause, wishes.bundle, label=linux.get("mountLabel", ""))
         late += late_attributes(entry, cause)
     # mknod makes no device anywhere but in the first user namespace.
-    devices = _devices(spec, linux, "user" in kinds or host.user_namespace)
+    devices = _devices(spec, linux, "user" in kinds or host.user_namespace, host.kcore)
     steps += devices
     if any(spec.get("hooks", {}).get(name) for name in ("prestart", "createRuntime")):
         steps.append(Step("parent_hooks", "hooks.createRuntime"))
@@ -325,7 +325,7 @@ def _cgroup_mount(entry: Any, cause: str, host: HostFacts, wishes: Wishes, own_n
     ]  # fmt: skip
 
 
-def _devices(spec: Spec, linux: Linux, in_userns: bool) -> list[Step]:
+def _devices(spec: Spec, linux: Linux, in_userns: bool, kcore: bool) -> list[Step]:
     for entry in spec.get("mounts", []):
         if clean(entry["destination"]) == "/dev" and ("bind" in entry.get("options", []) or entry.get("type") == "bind"
                                                       or "rbind" in entry.get("options", [])):  # fmt: skip
@@ -350,7 +350,7 @@ def _devices(spec: Spec, linux: Linux, in_userns: bool) -> list[Step]:
     ]  # fmt: skip
     links = [
         Step("symlink", "runtime-linux.md#dev-symbolic-links", target=target, path=path)
-        for target, path in DEFAULT_LINKS
+        for target, path in [*DEFAULT_LINKS, *([("/proc/kcore", "/dev/core")] if kcore else [])]
     ]
     ptmx = Step("symlink", "config-linux.md#default-devices", target="pts/ptmx", path="/dev/ptmx", replace=True)
     return [*defaults, *steps, ptmx, *links]
