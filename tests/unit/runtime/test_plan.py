@@ -259,3 +259,13 @@ def test_an_environment_is_taken_or_refused_and_the_last_of_a_name_wins(entries:
         assert any("=" not in entry or entry.startswith("=") for entry in entries)
         return
     assert found == dict(entry.split("=", 1) for entry in entries)
+
+
+def test_dev_core_is_linked_where_the_host_has_kcore() -> None:
+    host = facts(V1)
+    host.kcore = True
+    made = plan_container(copy.deepcopy(SPEC), Wishes("x", "/bundle"), host)  # type: ignore[arg-type]
+    links = [(step.with_["target"], step.with_["path"]) for step in made.steps if step.do == "symlink"]
+    assert links[-1] == ("/proc/kcore", "/dev/core")
+    plain = plan_container(copy.deepcopy(SPEC), Wishes("x", "/bundle"), facts(V1))  # type: ignore[arg-type]
+    assert "/dev/core" not in [step.with_.get("path") for step in plain.steps]
