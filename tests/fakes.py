@@ -74,6 +74,7 @@ class FakeTasks:
         runtime: str = "",
         options: RuntimeOptions = DEFAULT_OPTIONS,
         remove_volatile: bool = False,
+        checkpoint: str = "",
     ) -> int:
         if self.fail_create is not None:
             error, self.fail_create = self.fail_create, None
@@ -85,7 +86,7 @@ class FakeTasks:
         self.processes[container_id, ""] = FakeProcess(self._pid, io)
         return self._pid
 
-    async def start(self, container_id: str) -> None:
+    async def start(self, container_id: str) -> int:
         process = self._process(container_id)
         if self.fail_start is not None:
             error, self.fail_start = self.fail_start, None
@@ -94,6 +95,7 @@ class FakeTasks:
             raise error
         process.status = "running"
         self.on_start(container_id)
+        return process.pid
 
     async def exec(self, container_id: str, exec_id: str, *, process: Mapping[str, Any], io: TaskIO) -> int:
         self._process(container_id)

@@ -146,6 +146,7 @@ class Bench:
         stdin_once: bool = False,
         console_size: tuple[int, int] | None = None,
         spec: dict[str, Any] | None = None,
+        checkpoint: str = "",
         **fields: Any,
     ) -> int:
         """`Tasks.create` of a shell script, with a log."""
@@ -159,6 +160,7 @@ class Bench:
                 terminal, stdin, stdin_once, LogTarget(str(self.directory / f"{container_id}.log")), console_size
             ),
             runtime=self.runtime if self.runtime.startswith("/") else "",
+            checkpoint=checkpoint,
         )
 
     async def run(self, container_id: str, script: str, **options: Any) -> int:

@@ -349,6 +349,45 @@ def test_a_checkpoint_may_leave_the_task_running_or_end_it(bench, monkeypatch, t
         await bench.tasks.delete("c1")
 
 
+def test_a_task_made_from_a_checkpoint_goes_on_from_it(bench, monkeypatch, tmp_path):
+    if bench.runtime == "fake":
+        pytest.skip("a process group has no checkpoint")
+    if newer.command("criu") is None:
+        leave_out("needs criu (scripts/peers unpacks it from Debian sid)")
+    monkeypatch.setenv("PATH", newer.environment("criu")["PATH"])
+
+    @on(bench)
+    async def _():
+        await bench.create("c1", "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done")
+        client = await bench.attach("c1")
+        await bench.tasks.start("c1")
+        await client.until(b"\n9\n")
+        await bench.tasks.checkpoint("c1", f"{tmp_path}/images")
+        await bench.exit_of("c1")
+        last = int((await client.all())[0].split()[-1])
+        await bench.tasks.delete("c1")
+        assert await bench.create("c1", "", checkpoint=f"{tmp_path}/images") == 0
+        with pytest.raises(errors.Conflict):
+            await bench.tasks.kill("c1", 9)
+        client = await bench.attach("c1")
+        pid = await bench.tasks.start("c1")
+        assert alive(pid)
+        assert [(s.pid, s.status) for s in await bench.tasks.list()] == [(pid, "running")]
+        await client.until(b"\n%d\n" % (last + 3))
+        await bench.exec("c1", "e1", "exit 3")
+        assert (await bench.exit_of("c1", "e1")).status == 3
+        await bench.tasks.kill("c1", 9)
+        assert (await bench.exit_of("c1")).pid == pid
+        await bench.tasks.delete("c1")
+        await bench.create("c2", "", checkpoint=f"{tmp_path}/none")
+        await bench.tasks.delete("c2")  # before anything was restored
+        await bench.create("c2", "", checkpoint=f"{tmp_path}/none")
+        with pytest.raises(errors.Error, match=r"descriptors\.json: no such file or directory"):
+            await bench.tasks.start("c2")
+        assert [s.status for s in await bench.tasks.list()] == ["stopped"]
+        await bench.tasks.delete("c2")
+
+
 def test_the_processes_of_a_task_are_listed(bench):
     @on(bench)
     async def _():

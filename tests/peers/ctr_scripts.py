@@ -12,6 +12,22 @@ WORDS = {
 ONLY_NEWER = ("sandboxes", "transfer")
 
 SCRIPTS: dict[str, str] = {
+    "restore": """
+        ctr images pull --plain-http {busybox} >/dev/null 2>&1
+        mkdir -p counted; echo 0 > counted/now
+        echo 'i=0; while :; do i=$((i+1)); echo $i > /c/next; mv /c/next /c/now; usleep 20000; done' > counted/script
+        ctr run -d --null-io --mount type=bind,src=$PWD/counted,dst=/c,options=rbind:rw {busybox} r1 sh /c/script
+        until [ $(cat counted/now) -gt 20 ]; do sleep 0.1; done 2>/dev/null
+        ctr containers checkpoint --rw --image --task r1 saved:2
+        ctr tasks kill -s KILL r1; until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        ctr tasks rm r1 2>/dev/null; ctr containers rm r1
+        cat counted/now > then; ctr containers restore --rw --live r1 saved:2
+        until [ $(cat counted/now) != $(cat then) ]; do sleep 0.05; done 2>/dev/null; test $(cat counted/now) -gt 15
+        ctr tasks ls | grep -o 'r1.*RUNNING' | cut -d' ' -f1
+        ctr tasks exec --exec-id e r1 cat /proc/1/comm
+        ctr tasks kill -s KILL r1; until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        ctr tasks rm r1 2>/dev/null; ctr containers rm r1; ctr images rm saved:2
+        """,
     "checkpoint": """
         ctr images pull --plain-http {busybox} >/dev/null 2>&1
         ctr run -d --null-io {busybox} k1 sleep 1000

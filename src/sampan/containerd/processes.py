@@ -93,10 +93,12 @@ class Processes:
         stdio: Stdio,
         runtime: str,
         options: RuntimeOptions,
+        checkpoint: Callable[[str], None] | None = None,
     ) -> Task:
         """Stop right before execve, with the streams attached. AlreadyExists; the runtime's errors.
 
-        `runtime` and `options` as in `services.Tasks.create`; the runtime knows the container by its own id."""
+        `checkpoint` fills a directory, in a thread, with the images that `start` is to restore. `runtime` and `options`
+        as in `services.Tasks.create`; the runtime knows the container by its own id."""
         if (namespace, container_id) in self._known:
             raise errors.AlreadyExists(f"task {container_id}: already exists")
         key = f"{namespace}{SEPARATOR}{container_id}"
@@ -108,6 +110,9 @@ class Processes:
         self._known[namespace, container_id] = task
         try:
             _write_bundle(bundle, spec, stdio)
+            images = f"{bundle}/checkpoint" if checkpoint else ""
+            if checkpoint:
+                await asyncio.to_thread(checkpoint, images)
             task.init.pid = await self._tasks.create(
                 key,
                 bundle=bundle,
@@ -115,6 +120,7 @@ class Processes:
                 io=_task_io(stdio, task.init.spec),
                 runtime=runtime,
                 options=options,
+                checkpoint=images,
             )
             try:
                 await self._attach(task, task.init)
@@ -138,7 +144,7 @@ class Processes:
             # CloseIO), and its input begins to flow when the FIFO is opened.
             await self._feed(task, process)
             if process is task.init:
-                await self._tasks.start(task.key)
+                process.pid = await self._tasks.start(task.key)
             else:
                 io = _task_io(process.stdio, process.spec)
                 process.pid = await self._tasks.exec(task.key, process.exec_id, process=process.spec, io=io)
@@ -281,7 +287,7 @@ class Processes:
     async def _discard(self, task: Task) -> None:
         """Of a task that was created and never started."""
         try:
-            await self._tasks.kill(task.key, 9)
+            await self._tasks.kill(task.key, 9)  # a Conflict when there is no process before it is restored
             await task.init.exited.wait()
         except (errors.NotFound, errors.Conflict):
             pass  # it has ended by itself

@@ -340,15 +340,21 @@ class Tasks(Protocol):
         runtime: str = "",
         options: RuntimeOptions = DEFAULT_OPTIONS,
         remove_volatile: bool = False,
+        checkpoint: str = "",
     ) -> int:
         """Make the sandbox and stop right before execve; the pid (host's pid namespace) of its init.
 
         `bundle` holds `config.json`; `runtime` is "" for ours or the path of another OCI runtime's binary.
         AlreadyExists; InvalidArgument (the spec); Error with the runtime's own text otherwise (for a missing
-        executable: `exec: "x": executable file not found in $PATH`). On failure nothing is left."""
+        executable: `exec: "x": executable file not found in $PATH`). On failure nothing is left.
 
-    async def start(self, container_id: str) -> None:
-        """execve. NotFound, Conflict; Error with the runtime's text, after which the task is stopped."""
+        `checkpoint` is a directory of a checkpoint's images, to stay there until `start`, which restores them: there
+        is no process before then, and the pid is 0."""
+
+    async def start(self, container_id: str) -> int:
+        """execve, or the restore of the checkpoint that `create` was given; the pid.
+
+        NotFound, Conflict; Error with the runtime's text, after which the task is stopped."""
 
     async def exec(self, container_id: str, exec_id: str, *, process: Mapping[str, Any], io: TaskIO) -> int:
         """Run a further process (runtime-spec `process` object); its pid. NotFound, Conflict, Error (text).

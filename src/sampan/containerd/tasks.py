@@ -98,6 +98,7 @@ class KeeperTasks:
         runtime: str = "",
         options: RuntimeOptions = DEFAULT_OPTIONS,
         remove_volatile: bool = False,
+        checkpoint: str = "",
     ) -> int:
         if container_id in self._owner:
             raise errors.AlreadyExists(f'task "{container_id}" already exists')
@@ -121,6 +122,7 @@ class KeeperTasks:
                 options={
                     key: value for key, value in asdict(options).items() if value is not None and value != DEFAULTS[key]
                 },
+                checkpoint=checkpoint,
             )
         )
         try:
@@ -137,14 +139,18 @@ class KeeperTasks:
             self._running[container_id] = pid
         return pid
 
-    async def start(self, container_id: str) -> None:
+    async def start(self, container_id: str) -> int:
         try:
-            await self._of(container_id).call("start", container=container_id)
+            result = await self._of(container_id).call("start", container=container_id)
         except errors.Conflict:
             raise
         except errors.Error:
             self._running.pop(container_id, None)  # the error is the notice of its end
             raise
+        pid = int(result["pid"])
+        if container_id in self._running:
+            self._running[container_id] = pid
+        return pid
 
     async def exec(self, container_id: str, exec_id: str, *, process: Mapping[str, Any], io: TaskIO) -> int:
         keeper = self._of(container_id)
@@ -229,6 +235,8 @@ class KeeperTasks:
     async def delete(self, container_id: str) -> TaskExit:
         result = await self._of(container_id).call("delete", container=container_id)
         await self._drop(container_id)
+        if result["exit"] is None:  # it was still to be restored
+            return TaskExit(container_id, "", 0, KILLED, time.time_ns())
         return task_exit(result["exit"])
 
     async def list(self) -> Sequence[TaskState]:

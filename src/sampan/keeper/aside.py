@@ -8,25 +8,34 @@ import signal
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 
 from sampan import errors
-from sampan.linux import fds
+from sampan.linux import fds, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sampan.keeper.reaper import Reaper
 
 _LARGEST = 1 << 16
+_MOST_FDS = 4
 
 
-def aside(reaper: Reaper, work: Callable[[], None], done: Callable[[Exception | None], None]) -> None:
-    """Have a child do `work`; `done` gets what it raised, or None, when the child has ended. Errors: OSError."""
+def aside(
+    reaper: Reaper,
+    work: Callable[[], Sequence[int] | None],
+    done: Callable[[Exception | None, list[int]], None],
+    keep: Sequence[int] = (),
+) -> None:
+    """Have a child do `work`; `done` gets what it raised, or None, when the child has ended. Errors: OSError.
+
+    Descriptors that `work` returns are handed over: `done` owns them. Of ours the child has those in `keep`.
+    """
     ours, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
     # safe because the keeper has one thread, and the child returns to no code of it: it works, tells and exits.
     pid = os.fork()
     if pid == 0:
-        _work(theirs, work)
+        _work(theirs, work, keep)
     theirs.close()
     ours.setblocking(False)
     pidfd = os.pidfd_open(pid)
@@ -34,30 +43,31 @@ def aside(reaper: Reaper, work: Callable[[], None], done: Callable[[Exception | 
     def ended(status: int) -> None:
         os.close(pidfd)
         try:
-            told = ours.recv(_LARGEST)
+            told, received, _ = sockets.recv_with_fds(ours, _LARGEST, _MOST_FDS)
         except OSError:
-            told = b""
+            told, received = b"", []
         ours.close()
-        done(_error(told, status))
+        done(_error(told, status), received)
 
     reaper.watch(pid, pidfd, ended)
 
 
-def _work(channel: socket, work: Callable[[], None]) -> None:
+def _work(channel: socket, work: Callable[[], Sequence[int] | None], keep: Sequence[int]) -> None:
     """In the child: never returns."""
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         # A child that held the keeper's connections would hide the keeper's death from its clients.
-        fds.close_all_except((0, 1, 2, channel.fileno()))
+        fds.close_all_except((0, 1, 2, channel.fileno(), *keep))
         kind, text = "", ""
+        given: Sequence[int] = ()
         try:
-            work()
+            given = work() or ()
         except errors.Error as error:
             kind, text = type(error).__name__, str(error)
         except Exception as error:
             kind, text = "Error", f"{type(error).__name__}: {error}"
-        channel.send(json.dumps([kind, text[: _LARGEST // 8]]).encode())
+        sockets.send_with_fds(channel, json.dumps([kind, text[: _LARGEST // 8]]).encode(), given)
         os._exit(0)
     finally:
         os._exit(1)

@@ -19,6 +19,7 @@ from sampan.keeper.command import Commands
 from sampan.keeper.console import Console
 from sampan.keeper.mounting import mount_rootfs, unmount_rootfs
 from sampan.keeper.native import owner, pipe_owner
+from sampan.keeper.reaper import LOST
 from sampan.linux import cgroupfs, mountinfo, procfs
 
 TYPE_CHECKING = False
@@ -59,6 +60,9 @@ class Foreign:
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         rootfs = rootfs_path(task.bundle, spec)
         mount_rootfs(task.rootfs, rootfs)
+        if task.checkpoint:
+            done(None, {})
+            return
 
         def created(error: Exception | None) -> None:
             if error is None:
@@ -82,6 +86,9 @@ class Foreign:
             raise
 
     def start(self, task: Task, done: Done) -> None:
+        if task.checkpoint:
+            self._restore(task, done)
+            return
         self._starting[task.id] = None
 
         def started(error: Exception | None, output: bytes) -> None:
@@ -98,6 +105,18 @@ class Foreign:
                 done(error, {})
 
         self._commands.run(settings(task), ["start", task.name], started)
+
+    def _restore(self, task: Task, done: Done) -> None:
+        def restored(error: Exception | None) -> None:
+            if error is None and task.init.pidfd >= 0:
+                task.state = {"cgroup_paths": cgroup_directories(task.init.pid)}
+            if error is not None:
+                self._exited(task.init, LOST)
+            done(error, {})
+
+        arguments = ["restore", "--detach", "--bundle", task.bundle, "--image-path", task.checkpoint]
+        arguments += ["--work-path", f"{task.bundle}/criu-work"]
+        self._launch(task.init, arguments, task.name, None, {}, None, restored)
 
     def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         if console_size is not None:

@@ -91,6 +91,7 @@ class Forker:
         streams.configure(request["terminal"], request["stdin"], once, log)
         task = Task(container_id, request["bundle"], runtime_root(request, options), runtime, driver, streams, options)
         task.rootfs = request["rootfs"]
+        task.checkpoint = request.get("checkpoint") or ""
         self.tasks[container_id] = task
 
         def created(error: Exception | None, result: dict[str, Any]) -> None:
@@ -115,6 +116,10 @@ class Forker:
 
     def _created(self, task: Task) -> None:
         task.move("ready")
+        self._remember(task)
+
+    def _remember(self, task: Task) -> None:
+        """Record its first process, if it has one yet, and hear of its want of memory. Errors: OSError."""
         self._records.save(task.id, task.record(_start_time(task.init.pid)))
         directory = memory_cgroup(task.state)
         if directory:
@@ -126,13 +131,18 @@ class Forker:
     def start(self, task: Task, done: Done) -> None:
         """The call `start`."""
         task.move("start")
-        # Before execve, so that a process that writes and ends at once finds its reader.
-        task.init.streams.start()
+        # Before execve, so that a process that writes and ends at once finds its reader. A restore makes the pipes.
+        if not task.checkpoint:
+            task.init.streams.start()
 
         def started(error: Exception | None, result: dict[str, Any]) -> None:
             if error is None:
                 task.init.running = True
                 task.move("running")
+                if task.checkpoint:
+                    task.init.streams.start()
+                    self._remember(task)
+                result = {**result, "pid": task.init.pid}
             done(error, result)
 
         task.driver.start(task, started)
@@ -247,6 +257,8 @@ class Forker:
         number = request["signal"]
         task = child.task
         task.check("kill")
+        if not child.exec_id and task.status == "created" and child.pidfd < 0:
+            raise errors.Conflict(f'container "{task.id}" has no process before it is restored')
         if not child.exec_id:
             task.driver.kill(task, number, request["all"], done)
             return
@@ -271,7 +283,7 @@ class Forker:
 
     def delete(self, task: Task, done: Done) -> None:
         """The call `delete`. A task that was created and never started is killed first, and no exit is told."""
-        if task.status == "created":
+        if task.status == "created" and task.init.pidfd >= 0:
             task.move("delete")
 
             def dead() -> None:
@@ -361,6 +373,8 @@ def _start_time(pid: int) -> int:
 
 def end_process(pid: int, start_time: int) -> None:
     """SIGKILL the process that had this pid and start time, and wait until it is gone; nothing when it is not it."""
+    if not pid:
+        return  # a task that was still to be restored
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:

@@ -126,6 +126,29 @@ class Library:
             raise errors.InvalidArgument(f"checkpoint: not a flag: {rest[0]}")
         checkpoint.checkpoint(root, found, wishes.of_flags(values, ""), remove=False)
 
+    def restore(
+        self,
+        container_id: str,
+        bundle: str,
+        root: str,
+        rootfs_mounts: list[dict[str, Any]],
+        stdio: tuple[int, int, int] | None,
+        images: str,
+        systemd: bool,
+    ) -> list[int]:
+        """Make it of the images, as `sampan-runc restore`; the terminal's master, if it has one. This takes long.
+
+        The state is saved; the first process is left to the subreaper of the caller, which ends then.
+        """
+        from sampan.runtime import restore
+        from sampan.runtime.criu.wishes import Wishes
+
+        made = restore.restore(
+            container_id, bundle, root, Wishes(images, f"{bundle}/criu-work"), stdio=stdio or (0, 1, 2),
+            rootfs_mounts=rootfs_mounts or None, systemd=systemd,
+        )  # fmt: skip
+        return [made.master] if made.master >= 0 else []
+
     def stats(self, found: dict[str, Any]) -> dict[str, Any]:
         """As `runc events --stats`."""
         return events.stats(found)

@@ -7,6 +7,7 @@ import sys
 from signal import SIGKILL, pidfd_send_signal
 
 from sampan import errors
+from sampan.keeper import restoring
 from sampan.keeper.aside import aside
 from sampan.keeper.loop import READ
 from sampan.linux import procfs
@@ -68,6 +69,16 @@ if TYPE_CHECKING:
         def pause(self, root: str, state: dict[str, Any]) -> None: ...
         def resume(self, root: str, state: dict[str, Any]) -> None: ...
         def update(self, root: str, state: dict[str, Any], resources: dict[str, Any]) -> None: ...
+        def restore(
+            self,
+            container_id: str,
+            bundle: str,
+            root: str,
+            rootfs_mounts: list[dict[str, Any]],
+            stdio: tuple[int, int, int] | None,
+            images: str,
+            systemd: bool,
+        ) -> list[int]: ...
         def checkpoint(self, root: str, state: dict[str, Any], flags: list[str]) -> None: ...
         def stats(self, state: dict[str, Any]) -> dict[str, Any]: ...
         def pids(self, state: dict[str, Any]) -> list[int]: ...
@@ -207,6 +218,9 @@ class Native:
         self._conversations: dict[str, Conversation] = {}
 
     def create(self, task: Task, spec: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
+        if task.checkpoint:
+            done(None, {})
+            return
         streams = task.init.streams
         wishes = {wish: True for option, wish in WISHES.items() if task.options.get(option)}
         stdio = None if streams.terminal else streams.open_pipes(*pipe_owner(task, *owner(spec.get("process"), spec)))
@@ -227,7 +241,10 @@ class Native:
         self._conversations[task.id] = Conversation(self, task.init, launch, done)
 
     def start(self, task: Task, done: Done) -> None:
-        self._conversations[task.id].proceed(done)
+        if task.checkpoint:
+            restoring.restore(self, task, pipe_owner(task, 0, 0), done)
+        else:
+            self._conversations[task.id].proceed(done)
 
     def exec(self, child: Process, process: dict[str, Any], console_size: Sequence[int] | None, done: Done) -> None:
         streams = child.streams
@@ -265,7 +282,7 @@ class Native:
 
     def checkpoint(self, task: Task, flags: list[str], done: Done) -> None:
         root, state = task.root, task.state
-        aside(self.reaper, lambda: self.runtime.checkpoint(root, state, flags), lambda error: done(error, {}))
+        aside(self.reaper, lambda: self.runtime.checkpoint(root, state, flags), lambda error, _: done(error, {}))
 
     def stats(self, task: Task, done: Done) -> None:
         done(None, {"data": self.runtime.stats(task.state)})

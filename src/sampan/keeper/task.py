@@ -95,6 +95,8 @@ class Task:
         self.runtime = runtime
         self.driver = driver
         self.rootfs: list[dict[str, Any]] = []
+        self.checkpoint = ""
+        """The images that `start` restores, "" for a task whose program it executes."""
         self.status = "creating"
         self.created = time.time_ns()
         self.init = Process(self, "", init)

@@ -92,3 +92,56 @@ def test_images_and_spec_become_blobs_that_are_held(tmp_path: Path) -> None:
     assert made[0].size == len(shelf.blobs[made[0].digest])
     again = checkpoints.store(shelf, str(tmp_path), spec, lambda ref, digest: None)  # type: ignore[arg-type]
     assert again[1] == made[1]
+
+
+class Blob:
+    """A store of one blob."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def open(self, digest: str) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+
+def packed(*members: tuple[str, bytes, bytes]) -> bytes:
+    """A tar of (name, type, content or link)."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, kind, content in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = len(content)
+            else:
+                member.linkname = content.decode()
+            archive.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def test_what_is_stored_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "core-1.img").write_bytes(b"core")
+    shelf = Shelf()
+    made = checkpoints.store(shelf, f"{tmp_path}/from", Payload("a.Spec", b"{}"), lambda ref, digest: None)  # type: ignore[arg-type]
+    checkpoints.load(Blob(shelf.blobs[made[0].digest]), "sha256:x", f"{tmp_path}/to")  # type: ignore[arg-type]
+    assert [(one.name, one.read_bytes()) for one in (tmp_path / "to").iterdir()] == [("core-1.img", b"core")]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(packed(("../out", tarfile.REGTYPE, b"x")), id="outside"),
+        pytest.param(packed(("/tmp/out", tarfile.REGTYPE, b"x")), id="absolute"),
+        pytest.param(packed(("a/b", tarfile.REGTYPE, b"x")), id="below"),
+        pytest.param(packed(("out", tarfile.SYMTYPE, b"/etc")), id="a symlink"),
+        pytest.param(packed(("out", tarfile.LNKTYPE, b"/etc/passwd")), id="a hard link"),
+        pytest.param(packed(("out", tarfile.CHRTYPE, b"")), id="a device"),
+        pytest.param(packed((".", tarfile.REGTYPE, b"x")), id="the directory itself"),
+        pytest.param(b"no tar at all" * 100, id="no tar"),
+    ],
+)
+def test_a_blob_that_holds_more_than_images_makes_nothing_elsewhere(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(errors.InvalidArgument, match="invalid checkpoint"):
+        checkpoints.load(Blob(data), "sha256:x", f"{tmp_path}/to")  # type: ignore[arg-type]
+    assert list(tmp_path.rglob("*")) == [tmp_path / "to"]

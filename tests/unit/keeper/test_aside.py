@@ -22,8 +22,9 @@ def outcome(work: Callable[[], None]) -> Exception | None:
     try:
         reaper = Reaper(loop)
 
-        def done(error: Exception | None) -> None:
+        def done(error: Exception | None, fds: list[int]) -> None:
             heard.append(error)
+            assert fds == []
             loop.stop()
 
         aside(reaper, work, done)

@@ -56,6 +56,7 @@ CALLS: dict[str, dict[str, str]] = {
         "log?": '{"path", "max_size", "max_file"}: json-file format',
         "console_size?": "[height, width]",
         "options?": "an object of OPTIONS",
+        "checkpoint?": "directory of a checkpoint's images: `start` restores them, and there is no process before",
     },
     "start": {"container": "id"},
     "exec": {
@@ -111,7 +112,8 @@ OPTIONS: dict[str, tuple[type, str]] = {
 
 RESULTS: dict[str, dict[str, str]] = {
     "hello": {"version": "int", "pid": "the keeper's"},
-    "create": {"pid": "init's, in the host's pid namespace"},
+    "create": {"pid": "init's, in the host's pid namespace; 0 with a checkpoint"},
+    "start": {"pid": "init's, known only now with a checkpoint"},
     "exec": {"pid": "its pid"},
     "attach": {"stdin": "bool: an fd is in the packet"},
     "stats": {"data": "as runc events --stats"},
@@ -151,6 +153,7 @@ TYPES: dict[str, type] = {
     "all": bool,
     "resources": dict,
     "flags": list,
+    "checkpoint": str,
 }
 """The JSON type of each field of a call; an optional field may also be null."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf import empty_pb2
@@ -27,7 +27,7 @@ from sampan.containerd.metadata import now
 from sampan.containerd.processes import Processes, document
 from sampan.containerd.runners import Runner
 from sampan.containerd.runtimes import KeeperRuntime, ShimRuntime
-from sampan.containerd.services import Mount, TaskExit
+from sampan.containerd.services import TaskExit
 from sampan.containerd.shims.binary import Home
 from sampan.containerd.shims.task import ShimTask
 from sampan.containerd.shims.tasks import ShimTasks
@@ -44,8 +44,6 @@ _STATUS = {
 
 
 class TasksService:
-    """A task made from a checkpoint is left out."""
-
     descriptor = api.DESCRIPTOR.services_by_name["Tasks"]
 
     def __init__(self, table: StoreTable, state: str, address: str) -> None:
@@ -68,15 +66,13 @@ class TasksService:
 
     async def create(self, call: Call, request: api.CreateTaskRequest) -> api.CreateTaskResponse:
         container = self._table.of(call.namespace).containers.get(request.container_id)
-        if request.HasField("checkpoint"):
-            raise errors.Unimplemented("create from a checkpoint: not implemented")
         options = fields.payload(request.options) or container.options
         chosen = runtimes.choose(container.runtime, options, call.namespace)
         if self._find(call.namespace, container.id) is not None:
             raise errors.AlreadyExists(f"task {container.id}: already exists")
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
         try:
-            task = await self._make(call.namespace, container, chosen, fields.mounts(request.rootfs), stdio)
+            task = await self._make(call.namespace, container, chosen, request, stdio)
         except (errors.AlreadyExists, errors.Unavailable, errors.Unimplemented):
             raise
         except errors.Error as error:
@@ -92,12 +88,22 @@ class TasksService:
         namespace: str,
         container: Container,
         chosen: KeeperRuntime | ShimRuntime,
-        rootfs: Sequence[Mount],
+        request: api.CreateTaskRequest,
         stdio: Stdio,
     ) -> Task:
         assert container.spec is not None
         spec = container.spec.value
+        rootfs = fields.mounts(request.rootfs)
+        checkpoint: Callable[[str], None] | None = None
+        if request.HasField("checkpoint"):
+            content, digest = self._table.of(namespace).content, request.checkpoint.digest
+
+            def checkpoint(directory: str) -> None:
+                checkpoints.load(content, digest, directory)
+
         if isinstance(chosen, ShimRuntime):
+            if checkpoint:
+                raise errors.Unimplemented("create from a checkpoint by a shim: not implemented")
             return await self.shims.create(
                 namespace,
                 container.id,
@@ -115,6 +121,7 @@ class TasksService:
             stdio=stdio,
             runtime=chosen.binary,
             options=chosen.options,
+            checkpoint=checkpoint,
         )
 
     async def start(self, call: Call, request: api.StartRequest) -> api.StartResponse:
