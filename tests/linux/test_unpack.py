@@ -316,6 +316,17 @@ def test_directories_keep_their_times_whatever_is_made_inside_them(bottom):
     assert [(bottom.root / name).stat().st_mtime for name in ("d", "d/e", "d/e/f")] == [MTIME] * 3
 
 
+@pytest.mark.parametrize("time", [-1, 1 << 34, 1 << 62], ids=["before 1970", "beyond 2262", "beyond all"])
+def test_a_time_that_nobody_can_set_is_1970(bottom, time):
+    """As docker and containerd have it; the kernel, or Python, would refuse the layer for it."""
+    info = file("f", b"x")
+    info.pax_headers["mtime"] = str(time)
+    other = directory("d")
+    other.pax_headers["mtime"] = str(time)
+    bottom.unpack(info, other)
+    assert [(bottom.root / name).stat().st_mtime for name in ("f", "d")] == [0, 0]
+
+
 def test_a_setgid_parent_does_not_give_its_group_away(bottom):
     bottom.unpack(directory("mail", mode=0o2775, gid=8), file("mail/root", b""))
     assert (bottom.root / "mail/root").stat().st_gid == 0

@@ -365,6 +365,11 @@ def _number(field: bytes) -> int:
         raise TarError("invalid tar header: number") from None
 
 
+def settable(time: int) -> int:
+    """A time as Docker and containerd set it: 1970 for one before that, or beyond what nanoseconds in 64 bits count."""
+    return time if 0 <= time < 1 << 63 else 0
+
+
 def _decimal(text: bytes | bytearray) -> int:
     if not text.isdigit() or len(text) > 20:
         raise TarError("invalid decimal number in a header")

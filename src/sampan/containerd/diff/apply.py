@@ -341,7 +341,8 @@ class LayerWriter:
 
 
 def _times(entry: Entry) -> tuple[int, int]:
-    return (entry.mtime if entry.atime is None else entry.atime, entry.mtime)
+    modified = layer_tar.settable(entry.mtime)
+    return (modified if entry.atime is None else layer_tar.settable(entry.atime), modified)
 
 
 def _is_directory(fd: int, name: bytes) -> bool:

@@ -43,9 +43,9 @@ class LayerTree:
         path = names.clean(entry.name)
         parent, name = names.split(path)
         # What nobody gives a time gets that of what brings it about, and not the clock's: same layer, same bytes.
-        self._mtime = entry.mtime
+        self._mtime = layer_tar.settable(entry.mtime)
         if self.root.implied and not self.root.mtime:
-            self.root.mtime = entry.mtime
+            self.root.mtime = self._mtime
         if not path:
             if entry.kind != layer_tar.DIRECTORY:
                 raise errors.InvalidArgument("invalid layer: its root is not a directory")
@@ -227,7 +227,7 @@ def _describe(node: Node, entry: Entry) -> None:
     node.mode = stat.S_IFMT(node.mode) | entry.mode & 0o7777
     if entry.kind == layer_tar.SYMLINK:
         node.mode = stat.S_IFLNK | 0o777
-    node.uid, node.gid, node.mtime, node.implied = entry.uid, entry.gid, entry.mtime, False
+    node.uid, node.gid, node.mtime, node.implied = entry.uid, entry.gid, layer_tar.settable(entry.mtime), False
     for name, value in entry.xattrs.items():
         # What a file system refuses is left out, as the one that unpacks leaves it out (user.* of a device).
         if names.is_forged_xattr(name) or not name.startswith(("user.", "trusted.", "security.", "system.posix_acl_")):
