@@ -77,6 +77,7 @@ STACKS = [
 ]
 KEEPER = Stack("sampan", "io.containerd.runc.v2")
 SHIMS = [stack for stack in STACKS if stack != KEEPER]
+OUR_SHIMS = [stack for stack in STACKS if "sampan" in stack.runtime]
 
 
 class Cores:
@@ -163,9 +164,11 @@ class Ctr:
         eventually(lambda: self.status(name) == "STOPPED", what=f"task {name} is stopped")
 
     def tidy(self) -> None:
-        self.shell("ctr tasks ls -q | xargs -r ctr tasks kill -a -s KILL", None)
+        self.shell("ctr tasks ls -q | xargs -rn1 ctr tasks kill -a -s KILL", None)
         eventually(lambda: "RUNNING" not in self.shell("ctr tasks ls"), what="all tasks are stopped")
-        self.shell("ctr tasks ls -q | xargs -r ctr tasks rm; ctr containers ls -q | xargs -r ctr containers rm", None)
+        self.shell(
+            "ctr tasks ls -q | xargs -rn1 ctr tasks rm; ctr containers ls -q | xargs -rn1 ctr containers rm", None
+        )
 
 
 @pytest.fixture(params=STACKS, ids=[stack.name for stack in STACKS])
@@ -286,6 +289,25 @@ def test_what_a_dead_shim_leaves_is_cleaned_up_and_told(ctr: Ctr) -> None:
     eventually(lambda: "/tasks/delete" in ctr.shell("cat dead.txt", None), what="its end is told")
     assert ctr.shell("grep -o '/tasks/[a-z]*' dead.txt").split() == ["/tasks/exit", "/tasks/delete"]
     ctr.shell("ctr containers rm one; run --rm $R one true")
+
+
+@pytest.mark.parametrize("stack", OUR_SHIMS, ids=[stack.name for stack in OUR_SHIMS], indirect=True)
+def test_our_shims_have_one_parent_and_need_it_no_more(ctr: Ctr) -> None:
+    ctr.shell("run -d $R one sleep 1000; run -d $R two sleep 1000")
+    shims = {name: parent(ctr.pid(name)) for name in ("one", "two")}
+    assert shims["one"] != shims["two"]
+    nursery = parent(shims["one"])
+    assert parent(shims["two"]) == nursery
+    with open(f"/proc/{nursery}/comm") as file:
+        assert file.read() == "sampan-nursery\n"
+    os.kill(nursery, signal.SIGKILL)
+    eventually(lambda: not alive(nursery), what="the nursery is gone")
+    assert ctr.shell("ctr tasks exec --exec-id e one echo still") == "still\n"
+    ctr.shell("run -d $R three sleep 1000")
+    heir = parent(parent(ctr.pid("three")))
+    assert heir != nursery
+    ctr.tidy()
+    eventually(lambda: not alive(heir), what="the nursery ends with its last shim")
 
 
 def test_output_goes_to_files_and_to_logging_programs(ctr: Ctr) -> None:

@@ -3,6 +3,7 @@
 start     beside a new bundle: leave a shim serving and say where      delete   clean up after one that died
 -v        the version                                                  -info    RuntimeInfo on stdout
 serve     (of `start`'s own making) be the shim
+nurse     (likewise) be the parent of this one and of others
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-STRINGS = ("namespace", "id", "address", "publish-binary", "bundle", "socket", "debug-socket")
+STRINGS = ("namespace", "id", "address", "publish-binary", "bundle", "socket", "debug-socket", "nursery")
 SWITCHES = ("debug", "v", "version", "info")
 LISTENER = 3
 
@@ -82,6 +83,13 @@ def _run(flags: dict[str, Any], verb: str, arguments: list[str]) -> None:
         from sampan.shim.serve import run as serve
 
         serve(flags["namespace"], flags["socket"], LISTENER, os.environ.get("TTRPC_ADDRESS", ""), Library())
+    elif verb == "nurse":
+        _seal(arguments)
+        from sampan.keeper.library import Library
+        from sampan.shim.nursery import Nursery
+
+        first = (flags["namespace"], flags["socket"], os.environ.get("TTRPC_ADDRESS", ""), os.getcwd())
+        Nursery(flags["nursery"], Library()).run(first, LISTENER)
     else:
         raise ValueError(f'unknown verb "{verb}"')
 

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import os
 import sys
-from _socket import AF_UNIX, SOCK_STREAM
+from _socket import AF_UNIX, SCM_RIGHTS, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as Socket
 from errno import EADDRINUSE
 
-from sampan import errors
+from sampan import VERSION, errors
 from sampan.shim.messages import ANY, BOOTSTRAP, BOOTSTRAP_RESULT, OPTIONS, OPTIONS_TYPE
 from sampan.wire import protobuf
 
@@ -35,6 +35,8 @@ GROUPS = ("io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id")
 SOCKETS = "/run/containerd/s"
 MAX_INPUT = 10 << 20
 CGROUPS = "/sys/fs/cgroup"
+BIRTH = 5.0
+"""Seconds that a nursery has to fork; it takes milliseconds."""
 
 
 class Parameters:
@@ -66,9 +68,7 @@ def start(flags: dict[str, Any], stdin: bytes) -> bytes:
     listener = _listen(path)
     if listener is not None:
         try:
-            pid = _spawn(wanted, path, listener)
-            _join_cgroup(wanted.options.get("shim_cgroup", ""), pid)
-            _adjust_oom_score(pid)
+            _leave_shim(wanted, path, listener)
         except BaseException:
             os.unlink(path)
             raise
@@ -77,6 +77,35 @@ def start(flags: dict[str, Any], stdin: bytes) -> bytes:
     with open("address", "w", encoding="utf-8") as file:
         file.write(f"unix://{path}")
     return answer(f"unix://{path}", wanted.bootstrap, os.environ.get("MAX_SHIM_VERSION", ""))
+
+
+def _leave_shim(wanted: Parameters, path: str, listener: Socket) -> None:
+    """Of the nursery, if there is one; one that is to be in a cgroup of its own is no child of another's."""
+    cgroup = wanted.options.get("shim_cgroup", "")
+    if cgroup:
+        pid = _spawn(wanted, path, listener, ["serve"])
+        _join_cgroup(cgroup, pid)
+        _adjust_oom_score(pid)
+        return
+    here = (wanted.address, os.readlink("/proc/self/ns/mnt"), __file__, VERSION, sys.version)
+    nursery = f"{wanted.sockets}/{_digest('nursery', *here)}"
+    if not _born(nursery, wanted, path, listener):
+        _adjust_oom_score(_spawn(wanted, path, listener, ["-nursery", nursery, "nurse"]))
+
+
+def _born(nursery: str, wanted: Parameters, path: str, listener: Socket) -> bool:
+    """Have the nursery fork a shim; False when there is none, or it is just ending."""
+    asking = Socket(AF_UNIX, SOCK_SEQPACKET)
+    try:
+        asking.connect(nursery)
+        asking.settimeout(BIRTH)
+        request = "\0".join((wanted.namespace, path, wanted.events, os.getcwd())).encode()
+        asking.sendmsg([request], [(SOL_SOCKET, SCM_RIGHTS, listener.fileno().to_bytes(4, sys.byteorder))])
+        return bool(asking.recv(32))
+    except OSError:
+        return False
+    finally:
+        asking.close()
 
 
 def answer(address: str, bootstrap: bool, most: str) -> bytes:
@@ -171,12 +200,12 @@ def _answers(path: str) -> bool:
     return True
 
 
-def _spawn(wanted: Parameters, path: str, listener: Socket) -> int:
-    """The shim, in a session of its own. Of our own executable, which is sealed where the command found it sealed."""
+def _spawn(wanted: Parameters, path: str, listener: Socket, verb: list[str]) -> int:
+    """The shim or its nursery, in a session of its own; of our own executable, sealed where the command found it so."""
     here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     program = getattr(sys, "_base_executable", "") or sys.executable
     code = f"import sys; sys.path.insert(0, {here!r}); from sampan.shim.__main__ import main; main(sys.argv[1:])"
-    arguments = ["-namespace", wanted.namespace, "-id", wanted.id, "-socket", path, "serve"]
+    arguments = ["-namespace", wanted.namespace, "-id", wanted.id, "-socket", path, *verb]
     return os.posix_spawn(
         "/proc/self/exe",
         [program, "-I", "-S", "-c", code, *arguments],

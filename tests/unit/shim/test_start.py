@@ -80,9 +80,11 @@ class Started:
         monkeypatch.setattr(start, "SOCKETS", self.sockets)
         monkeypatch.setattr(start, "_spawn", self.spawn)
         monkeypatch.setattr(start, "_adjust_oom_score", lambda pid: None)
+        self.verbs: list[str] = []
         self.directory = tmp_path
 
-    def spawn(self, wanted, path, listener) -> int:
+    def spawn(self, wanted, path, listener, verb) -> int:
+        self.verbs.append(verb[-1])
         self.held.append(os.dup(listener.fileno()))  # as the shim has it
         self.pids.append(wanted.id)
         return os.getpid()
@@ -104,6 +106,7 @@ def test_a_group_shares_a_shim_and_others_have_their_own(tmp_path, monkeypatch) 
     os.close(started.held[0])
     assert started("c5", pod) == one, "the socket of a shim that died is taken over"
     assert started.pids == ["c1", "c3", "c5"]
+    assert started.verbs == ["nurse"] * 3
     for fd in started.held[1:]:
         os.close(fd)
     shutil.rmtree(started.sockets)
@@ -122,6 +125,7 @@ def test_a_cgroup_that_is_not_there_is_an_error_and_leaves_no_socket(tmp_path, m
         return start.start(FLAGS, given.SerializeToString())
 
     ask("/there")
+    assert started.verbs == ["serve"], "one in a cgroup of its own is no child of another's"
     assert (tmp_path / "cgroup" / "memory" / "there" / "cgroup.procs").read_text() == str(os.getpid())
     os.close(started.held.pop())
     with pytest.raises(errors.Error, match="failed to load cgroup /nowhere"):
