@@ -143,6 +143,7 @@ class LayerJob:
         self._layers = layers
         self._repository = repository
         self._reported = 0.0
+        self._has_slot = False
         self.task = asyncio.create_task(self._run(), name=f"layer {layer.id}")
         # A failure is told to whoever waits; when all have left, there is nobody to tell.
         self.task.add_done_callback(_forget)
@@ -192,15 +193,26 @@ class LayerJob:
         self.report("Pulling fs layer")
         if self._layers.slots.locked():
             self.report("Waiting")
-        async with self._layers.slots, self._layers.blob_lock(self.layer.blob.digest):
-            if self._repository is not None and not self._layers.content.has(self.layer.blob.digest):
-                unpacked = await self._download(self._repository)
-            else:
-                self.report("Download complete")
-                unpacked = await self._from_store()
+        await self._layers.slots.acquire()
+        self._has_slot = True
+        try:
+            async with self._layers.blob_lock(self.layer.blob.digest):
+                if self._repository is not None and not self._layers.content.has(self.layer.blob.digest):
+                    unpacked = await self._download(self._repository)
+                else:
+                    self.report("Download complete")
+                    unpacked = await self._from_store()
+        finally:
+            self._free_slot()
         if unpacked is not None:
             self.verify(unpacked)
         return unpacked
+
+    def _free_slot(self) -> None:
+        """The next layer may be downloaded: what is left to do here needs no network."""
+        if self._has_slot:
+            self._has_slot = False
+            self._layers.slots.release()
 
     def verify(self, unpacked: Unpacked) -> None:
         """DataLoss unless the layer is what the image's config says."""
@@ -243,6 +255,7 @@ class LayerJob:
                 lambda seconds: self.report(f"Retrying in {max(1, round(seconds))} second"),
                 self._layers.attempts,
             )
+            self._free_slot()
             self.report("Verifying Checksum")
             unpacked = await asyncio.shield(working)
         except Cut:
