@@ -409,3 +409,38 @@ def test_without_root_the_users_own_systemd_has_the_scope(name: str, tmp_path: P
         assert boat.cgroup_dirs() == []
     finally:
         boat.close()
+
+
+KEEPER = """
+import json, select, sys
+from sampan.keeper.library import Library
+bundle, root, name = sys.argv[1:]
+with open(f"{bundle}/config.json") as file:
+    spec = json.load(file)
+made = Library().launch(spec, container_id=name, bundle=bundle, root=root, rootfs_mounts=[], stdio=None, terminal=False,
+                        console_size=None, systemd=True)
+poller = select.poll()
+poller.register(made.channel)
+event = None
+while event != ("running",):
+    poller.poll()
+    event = made.step()
+    if event == ("ready",):
+        made.proceed()
+"""
+
+
+def test_a_keeper_makes_units_too(units: Callable[[str], Unit]) -> None:
+    """For containerd's option SystemdCgroup; the keeper calls the same library."""
+    boat = units("sampan-runc")
+    boat.write(limited(LIMITS), SLEEP)
+    os.makedirs(boat.root)
+    subprocess.run(
+        ["python3", "-c", KEEPER, boat.bundle, boat.root, boat.id], check=True, timeout=60,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert boat.show("ActiveState", "ControlGroup") == {"ActiveState": "active", "ControlGroup": boat.below}
+    assert boat.show("TasksMax") == {"TasksMax": "30"}
+    assert boat.state()["status"] == "running"
+    boat("delete", "-f", boat.id, check=True)
+    assert boat.traces() == []
