@@ -24,6 +24,8 @@ if "SAMPAN_RUNC" in os.environ:  # one that is installed, as in the small machin
     OURS = [os.environ["SAMPAN_RUNC"]]
 UNIFIED = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
 """Whether the host has cgroup v2 alone, with other files than v1's."""
+CGROUP = f"/sampan-runtime-tests-{os.getpid()}"
+"""Of this run alone: it is removed whenever it is empty."""
 COMMANDS = {"runc": ["runc"], "sampan-runc": OURS}
 
 _APPLETS = (
@@ -104,7 +106,7 @@ class Runtime:
         self.root = f"{scratch}/state"
         self.bundle = f"{scratch}/bundle"
         self.id = f"{name[:4]}-{uuid.uuid4().hex[:8]}"
-        self.cgroup = f"/sampan-runtime-tests/{self.id}"
+        self.cgroup = f"{CGROUP}/{self.id}"
         self.ids = [self.id]
         os.makedirs(self.bundle)
         make_rootfs(f"{self.bundle}/rootfs")
@@ -191,6 +193,6 @@ class Runtime:
             self("delete", "-f", name)
         for place in os.listdir("/sys/fs/cgroup"):
             try:
-                os.rmdir(f"/sys/fs/cgroup/{place}/sampan-runtime-tests")
+                os.rmdir(f"/sys/fs/cgroup/{place}{CGROUP}")
             except OSError:
                 pass

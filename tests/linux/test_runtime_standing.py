@@ -76,7 +76,7 @@ class Installation:
         """The command line of `verb` for a new container with these args."""
         self.id = f"stand-{uuid.uuid4().hex[:8]}"
         spec = json.loads(json.dumps(SPEC))
-        spec["linux"]["cgroupsPath"] = f"/sampan-runtime-tests/{self.id}"
+        spec["linux"]["cgroupsPath"] = f"/sampan-runtime-tests-{os.getpid()}/{self.id}"
         spec["process"]["args"] = list(args)
         with open(f"{self.bundle}/config.json", "w") as file:
             json.dump(spec, file)
@@ -127,7 +127,7 @@ class Installation:
         self._holder.stdout.close()
         for place in os.listdir("/sys/fs/cgroup"):
             try:
-                os.rmdir(f"/sys/fs/cgroup/{place}/sampan-runtime-tests")
+                os.rmdir(f"/sys/fs/cgroup/{place}/sampan-runtime-tests-{os.getpid()}")
             except OSError:
                 pass
 
