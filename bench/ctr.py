@@ -4,7 +4,7 @@
 
 Each core runs in a machine of its own (tests/peers/machine.py); runs are interleaved. Prints the medians and their
 ratios, the PSS of each core without a container (daemon, and ours has a keeper), and what it grows by for each
-container that sleeps, the container's own process left out.
+container that sleeps, the container's own process left out. CPU is that of the machine: core, shims, container, ctr.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import tempfile
 
 from tests.peers import images
 from tests.peers.containers import Containerd, Core, SampanContainerd
-from tests.peers.machine import Machine
+from tests.peers.machine import CGROUPS, Machine
 
 from bench.compare import CLOCK
 
@@ -73,7 +73,7 @@ def _compare(cores: dict[str, Core], rounds: int) -> None:
     order = {
         "rounds": rounds,
         "commands": {name: _run(core) for name, core in cores.items()},
-        "counters": {},
+        "counters": {name: f"{CGROUPS}/cpuacct/{core.machine.cgroup}/cpuacct.usage" for name, core in cores.items()},
     }
     clocked = subprocess.run(
         [sys.executable, CLOCK], input=json.dumps(order), capture_output=True, text=True, check=True
@@ -81,10 +81,12 @@ def _compare(cores: dict[str, Core], rounds: int) -> None:
     runs = json.loads(clocked.stdout)
     assert all(one["status"] == 0 for found in runs.values() for one in found), runs
     wall = {name: [one["wall"] * 1e3 for one in found] for name, found in runs.items()}
-    print("ctr run --rm, ms              median     min")
+    cpu = {name: [one["counter"] * 1e3 for one in found] for name, found in runs.items()}
+    print("ctr run --rm, ms              median     min  CPU of all")
     for name, found in wall.items():
-        print(f"  {name:26}{statistics.median(found):8.1f}{min(found):8.1f}")
-    print(f"  ratio                     {_ratio(wall, statistics.median):8.2f}{_ratio(wall, min):8.2f}")
+        print(f"  {name:26}{statistics.median(found):8.1f}{min(found):8.1f}{statistics.median(cpu[name]):12.1f}")
+    ratios = _ratio(wall, statistics.median), _ratio(wall, min), _ratio(cpu, statistics.median)
+    print(f"  ratio                     {ratios[0]:8.2f}{ratios[1]:8.2f}{ratios[2]:12.2f}")
     print("memory (PSS), kB               alone  each idle container")
     for name, core in cores.items():
         for number in range(IDLE):
@@ -96,9 +98,9 @@ def _compare(cores: dict[str, Core], rounds: int) -> None:
             core.shell("bench", f"ctr tasks rm -f idle{number}; ctr containers rm idle{number}")
 
 
-def _ratio(wall: dict[str, list[float]], pick: object) -> float:
+def _ratio(of: dict[str, list[float]], pick: object) -> float:
     assert callable(pick)
-    return float(pick(wall["sampan"]) / pick(wall["containerd"]))
+    return float(pick(of["sampan"]) / pick(of["containerd"]))
 
 
 def _run(core: Core) -> list[str]:

@@ -67,7 +67,9 @@ async def write(channel: Channel, pieces: AsyncIterator[bytes]) -> None:
             while window <= 0 or not channel.received.empty():
                 message = await channel.receive()
                 if message is None:
-                    raise EOFError("the stream was closed by its reader")
+                    if window <= 0:
+                        raise EOFError("the stream was closed by its reader")
+                    break
                 if isinstance(message, streaming_pb2.WindowUpdate):
                     window += message.update
             size = min(window, MESSAGE, len(left))

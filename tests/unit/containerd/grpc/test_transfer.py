@@ -77,6 +77,12 @@ class Streams:
         assert (await stream.recv_message()).type_url == "google.protobuf.Empty"
         return stream
 
+    async def listen(self, name: str):
+        """One on which the client says nothing more."""
+        stream = await self.open(name)
+        await stream.end()
+        return stream
+
 
 async def run(client, source, destination, progress=""):
     request = transfer.TransferRequest(source=fields.packed(source), destination=fields.packed(destination))
@@ -106,7 +112,7 @@ def test_an_archive_is_imported_named_unpacked_and_kept_by_labels_alone(served):
         target = imagestore_pb2.ImageStore(labels={"a": "b"}, extra_references=[NAMED])
         unpack = target.unpacks.add(snapshotter="native")
         unpack.platform.CopyFrom(fields.platform_message(platform.host()))
-        progress = await Streams(client).open("told")
+        progress = await Streams(client).listen("told")
         stream = await Streams(client).open("in")
         await stream.send_message(fields.packed(streaming_pb2.Data(data=ARCHIVE)), end=True)
         await run(client, archives.ImageImportStream(stream="in"), target, "told")
@@ -134,7 +140,7 @@ def test_what_is_exported_can_be_imported_again(served):
     async def scenario(client):
         await load(client, ARCHIVE, imagestore_pb2.ImageStore(extra_references=[NAMED]))
         stream = await Streams(client).open("out")
-        await stream.send_message(fields.packed(streaming_pb2.WindowUpdate(update=1 << 20)))
+        await stream.send_message(fields.packed(streaming_pb2.WindowUpdate(update=1 << 20)), end=True)
         names = [imagestore_pb2.ImageReference(name="example.org/one:1")]
         source = imagestore_pb2.ImageStore(extra_references=names)
         await run(client, source, archives.ImageExportStream(stream="out", skip_compatibility_manifest=True))
@@ -190,7 +196,7 @@ def test_a_transfer_that_cannot_be_is_refused(served, source, destination, refus
 
 def test_a_broken_archive_leaves_nothing_and_ends_its_streams(served):
     async def scenario(client):
-        progress = await Streams(client).open("told")
+        progress = await Streams(client).listen("told")
         stream = await Streams(client).open("in")
         await stream.send_message(fields.packed(streaming_pb2.Data(data=ARCHIVE[:3000])), end=True)
         with pytest.raises(GRPCError) as raised:
