@@ -22,7 +22,7 @@ from tests.peers import images
 from tests.peers.containers import Containerd, Core, SampanContainerd
 from tests.peers.machine import CGROUPS, Machine
 
-from bench.compare import CLOCK
+from bench.rounds import CLOCK
 
 IMAGE = "example.org/busybox:latest"
 IDLE = 10
