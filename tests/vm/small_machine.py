@@ -80,6 +80,8 @@ exec /session
 # What the machine is for, in either kind.
 SESSION = """#!/bin/busybox sh
 /bin/busybox mkdir -p /dev/mqueue
+[ -e /dev/fd ] || /bin/busybox ln -s /proc/self/fd /dev/fd
+[ -e /dev/stdin ] || /bin/busybox ln -s /proc/self/fd/0 /dev/stdin
 /bin/busybox mount -t mqueue mqueue /dev/mqueue
 for module in $(/bin/busybox cat /modules/order); do /bin/busybox insmod /modules/$module; done
 export SMALL_MACHINE=yes PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
