@@ -38,7 +38,8 @@ def test_the_bindings_and_the_runtime_pass_on_pure_cgroup_v2(tmp_path: Path) -> 
     files += " tests/security/test_cgroups_of_user_namespaces.py"  # whose attack is one on cgroup v2
     left_out = "-k 'not ({})'".format(" or ".join(f"({name})" for name in NOT_HERE))
     # The first start of the runtime compiles it, which takes longer than a test is patient.
-    command = f"sampan-runc run none 2>/dev/null; python3 -m pytest -q --color=no -p no:cacheprovider --durations=10 {files} {left_out}"
+    command = "sampan-runc run none 2>/dev/null; "
+    command += f"python3 -m pytest -q --color=no -p no:cacheprovider --durations=10 {files} {left_out}"
     status, text = small_machine.run(str(tmp_path), command, PATIENCE_S)
     print(text)
     counts = re.search(r"(\d+) passed", text)

@@ -17,7 +17,8 @@ pytestmark = [
 
 PATIENCE_S = 900
 # The first start of the runtime compiles it, which takes longer than a test is patient.
-COMMAND = "sampan-runc run none 2>/dev/null; python3 -m pytest -q --color=no -p no:cacheprovider --durations=5 tests/vm/inside"
+COMMAND = "sampan-runc run none 2>/dev/null; "
+COMMAND += "python3 -m pytest -q --color=no -p no:cacheprovider --durations=5 tests/vm/inside"
 
 
 @pytest.mark.parametrize(("cgroups", "least"), [("unified", 40), ("legacy", 33)])
