@@ -32,7 +32,7 @@ PREFIX = "sampan-tests-"
 REGISTRY_NAME = "registry.test"
 CLONE_NEWNET = 0x40000000
 
-_ENTER = 'for c in "$1"/*; do echo $$ > "$c/$2/cgroup.procs"; done; shift 2; exec nsenter "$@"'
+_ENTER = 'for c in "$1"/*; do echo $$ > "$c/$2/cgroup.procs"; done; shift 2; exec nsenter --wdns="$PWD" "$@"'
 
 _BOOT = f"""
 set -e
@@ -111,7 +111,7 @@ class Machine:
             subprocess.run(["nsenter", "-t", str(self.outside_pid), "-n", "ip", *step], check=True)
 
     def entering(self, argv: Sequence[str]) -> list[str]:
-        """The command line that runs `argv` in the machine's cgroup and namespaces, with the same pid."""
+        """The command line that runs `argv` in the machine: its cgroup, its namespaces; the same pid and directory."""
         return ["sh", "-c", _ENTER, "sh", CGROUPS, self.cgroup,
                 "-t", str(self.pid), "-m", "-n", "-C", "--", *argv]  # fmt: skip
 
