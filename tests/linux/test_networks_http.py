@@ -19,7 +19,7 @@ from tests.linux.private_netns import private_host
 from sampan.engine.http import networks as tag
 from sampan.engine.http.server import application, listen, serve
 from sampan.engine.networks.networks import Networks
-from sampan.engine.networks.records import ContainerNetworking, Options
+from sampan.engine.networks.records import ContainerNetworking, Options, Plan
 from sampan.errors import NotFound
 
 pytestmark = pytest.mark.root
@@ -33,6 +33,7 @@ class Containers:
 
     pid: int = 0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    followed: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def store(self) -> Containers:
@@ -44,6 +45,9 @@ class Containers:
 
     def of(self, container_id: str) -> Containers:
         return self
+
+    def networks_changed(self, container_id: str, before: Plan, after: Plan) -> None:
+        self.followed.append((len(before.endpoints), len(after.endpoints)))
 
     def get(self, reference: str) -> SimpleNamespace:
         if reference not in ("web", WEB):
@@ -170,6 +174,7 @@ def test_a_running_container_is_connected_and_disconnected(tmp_path: object) -> 
             assert "has active endpoints" in refused[1]["message"]
             status, _nothing = await client.call("POST", "/networks/mine/disconnect", {"Container": "web"})
             assert status == 200
+            assert client.containers.followed == [(1, 2), (2, 1)]
             assert await client.call("POST", "/networks/prune") == (200, {"NetworksDeleted": ["mine"]})
             assert await client.call("POST", "/networks/prune") == (200, {"NetworksDeleted": None})
         finally:

@@ -91,6 +91,7 @@ SCRIPTS: dict[str, str] = {
         ctr -n {ns}x images import one.tar
         ctr -n {ns}x images ls
         ctr -n {ns}x images check | grep -v REF
+        ctr -n {ns}x leases create --id sweep; ctr -n {ns}x leases rm --sync sweep
         ctr -n {ns}x content ls -q
         ctr -n {ns}x snapshots ls
         ctr -n {ns}x images rm --sync {layered}
