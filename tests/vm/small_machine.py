@@ -44,8 +44,8 @@ LEFT_OUT = (
 )
 SITE_PACKAGES = (
     "pytest", "_pytest", "pluggy", "iniconfig", "packaging", "pygments", "hypothesis", "sortedcontainers",
-    "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "frozenlist", "idna", "isal", "msgspec", "multidict",
-    "propcache", "yarl", "zstandard",
+    "aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "attrs", "dnslib", "frozenlist", "idna", "isal", "msgspec",
+    "multidict", "propcache", "yarl", "zstandard",
 )  # fmt: skip
 
 # Debian's runc goes first in the tests that compare.

@@ -202,6 +202,8 @@ class LayerJob:
                 else:
                     self.report("Download complete")
                     unpacked = await self._from_store()
+        except OSError as error:
+            raise _failed(error) from error
         finally:
             self._free_slot()
         if unpacked is not None:
@@ -240,7 +242,11 @@ class LayerJob:
 
     async def _fetch_into(self, repository: Repository, ingest: BlobIngest) -> Unpacked | None:
         blob, pipe = self.layer.blob, Pipe()
-        root = self._prepare()
+        try:
+            root = self._prepare()
+        except BaseException:
+            ingest.close()  # nobody else does, and what it holds goes on from here
+            raise
         # Where a push may mount it from (containerd's label).
         source = repository.reference
         labels = {f"containerd.io/distribution.source.{source.domain}": source.path}
