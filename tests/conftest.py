@@ -55,6 +55,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "dockerd_only(reason): a fact of the reference that sampan does not share")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # First what needs nothing: the runtime's own tests fork, which a process may only do without threads, and the
+    # servers that fixtures of the other kinds start for the whole session are threads.
+    items.sort(key=lambda item: not {"arch", "unit"} & set(item.path.relative_to(item.config.rootpath).parts))
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     missing = []
     wanted = {name for mark in item.iter_markers("needs") for name in mark.args}
