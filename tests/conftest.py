@@ -24,6 +24,14 @@ PEERS = {
 }
 """Commands that tests drive, with the Debian package each comes from."""
 
+ALONE = {"arch", "unit"}
+"""The kinds that need nothing but Python: they neither wait nor share, and a failure of theirs is final.
+
+A test of the other kinds is run a second time when it fails: it drives a kernel and other people's daemons, which have
+races of their own. Each second run is told in the summary."""
+UNSTEADY = 5
+"""So many tests of one run may need a second one; with more of them the run fails, since something is wrong."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -58,7 +66,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First what needs nothing: the runtime's own tests fork, which a process may only do without threads, and the
     # servers that fixtures of the other kinds start for the whole session are threads.
-    items.sort(key=lambda item: not {"arch", "unit"} & set(item.path.relative_to(item.config.rootpath).parts))
+    items.sort(key=lambda item: not ALONE & set(item.path.relative_to(item.config.rootpath).parts))
+    for item in items:
+        if not ALONE & set(item.path.relative_to(item.config.rootpath).parts):
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    unsteady = {report.nodeid for report in reporter.stats.get("rerun", ())}
+    if len(unsteady) > UNSTEADY:
+        reporter.write_line(f"{len(unsteady)} tests needed a second run; more than {UNSTEADY} are a failure", red=True)
+        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -31,8 +31,8 @@ RUNC_SHIM = shutil.which("containerd-shim-runc-v2") or ""
 
 # Follows events into a file, and goes on when they are: a change of the namespace is one.
 FOLLOW = (
-    "rm -f {file}; timeout 20 ctr events >{file} 2>&1 & i=0;"
-    " until [ -s {file} ]; do i=$((i+1)); ctr namespaces label shims probe=$i; sleep 0.1; done;"
+    "rm -f {file}; timeout 50 ctr events >{file} 2>&1 & echo $! >>following;"
+    " for i in $(seq 100); do ctr namespaces label shims probe=$i; sleep 0.1; [ -s {file} ] && break; done;"
 )
 
 # As a shim of containerd 2.3 and later: parameters on stdin or nothing.
@@ -164,6 +164,7 @@ class Ctr:
         eventually(lambda: self.status(name) == "STOPPED", what=f"task {name} is stopped")
 
     def tidy(self) -> None:
+        self.shell("[ -e following ] && kill $(cat following); rm -f following", None)
         self.shell("ctr tasks ls -q | xargs -rn1 ctr tasks kill -a -s KILL", None)
         eventually(lambda: "RUNNING" not in self.shell("ctr tasks ls"), what="all tasks are stopped")
         self.shell(
@@ -240,12 +241,15 @@ def test_a_detached_task_is_looked_into_paused_measured_and_killed(ctr: Ctr) -> 
 
 
 def test_every_event_is_told_once_and_in_order(ctr: Ctr) -> None:
-    told = ctr.shell(
-        f"{FOLLOW.format(file='events.txt')} run -d $R one sleep 1000;"
-        " ctr tasks exec --exec-id e one true; ctr tasks pause one; ctr tasks resume one; ctr tasks kill -s KILL one;"
-        " until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done; ctr tasks rm one 2>/dev/null;"
-        " until grep -q tasks/delete events.txt; do sleep 0.1; done; kill $!; grep -o '/tasks/[a-z-]*' events.txt"
+    ctr.shell(FOLLOW.format(file="events.txt"))
+    ctr.shell(
+        "run -d $R one sleep 1000 && ctr tasks exec --exec-id e one true && ctr tasks pause one &&"
+        " ctr tasks resume one && ctr tasks kill -s KILL one"
     )
+    ctr.stopped("one")
+    ctr.shell("ctr tasks rm one", None)  # with the exit code of what was killed
+    eventually(lambda: "/tasks/delete" in ctr.shell("cat events.txt"), what="the last event is told")
+    told = ctr.shell("grep -o '/tasks/[a-z-]*' events.txt")
     assert told.split() == [
         f"/tasks/{verb}"
         for verb in ("create", "start", "exec-added", "exec-started", "exit", "paused", "resumed", "exit", "delete")
