@@ -93,6 +93,25 @@ def test_it_serves_with_a_pidfile_and_goes_without_a_trace_in_state(daemon: Daem
     assert "Traceback" not in daemon.log.read_text()
 
 
+def test_what_it_keeps_is_nobody_elses_even_when_it_was(tmp_path: Path) -> None:
+    """The databases have the environment of every container in them, the volumes anybody's set-uid programs
+    (CVE-2021-41091, CVE-2024-25621)."""
+    root = tmp_path / "root"
+    root.mkdir()
+    root.chmod(0o755)
+    for name in ("engine.db", "core.db"):
+        (root / name).touch()
+        (root / name).chmod(0o644)
+    daemon = Daemon(tmp_path).up()
+    try:
+        modes = {path.name: stat.S_IMODE(path.lstat().st_mode) for path in root.glob("*.db*")}
+        assert modes.keys() >= {"engine.db", "engine.db-wal", "core.db", "core.db-wal"}
+        assert [name for name, mode in modes.items() if mode & 0o077] == []
+        assert stat.S_IMODE(root.stat().st_mode) == 0o700
+    finally:
+        daemon.end()
+
+
 def test_a_second_one_is_refused_and_the_first_goes_on(daemon: Daemon) -> None:
     second = Daemon(daemon.directory)
     assert second.process.wait(30) == 1

@@ -15,7 +15,7 @@ from sampan import errors
 from sampan.containerd import containers, host_image
 from sampan.containerd.commits import ImageCommits
 from sampan.containerd.leases import Leases, forget_transfers
-from sampan.containerd.metadata import Metadata
+from sampan.containerd.metadata import Metadata, private_directory
 from sampan.containerd.remotes.hosts import RegistrySettings
 from sampan.containerd.services import Commits, Content, Images, Snapshotter, Tasks, Transfer
 from sampan.containerd.snapshots.kinds import SnapshotterKinds
@@ -83,7 +83,7 @@ async def open_core(
 
     `snapshotter` is that of the engine: "overlayfs", "native", "erofs" or "" (`SnapshotterKinds.choose`). Unavailable
     when another process has `root` open or the snapshotter does not work here; InvalidArgument for an unknown one."""
-    os.makedirs(root, mode=0o711, exist_ok=True)
+    private_directory(root)
     with ExitStack() as undo:
         lock_fd = lock(root)
         undo.callback(os.close, lock_fd)

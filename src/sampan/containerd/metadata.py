@@ -61,6 +61,24 @@ create table if not exists settings (name text not null primary key, value text 
 """
 
 
+def private_directory(path: str) -> None:
+    """Make directory `path`, or take from others what they had of it.
+
+    Below it are the secrets that containers are started with, and the set-uid programs of images and volumes, which
+    nobody on the machine may come by (CVE-2021-41091, CVE-2024-25621)."""
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    os.chmod(path, 0o700)
+
+
+def private_file(path: str) -> None:
+    """Make a database's file, or take it from others; sqlite gives those beside it (-wal, -shm) its mode."""
+    fd = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(fd, 0o600)
+    finally:
+        os.close(fd)
+
+
 class Metadata:
     """The open database. Made by `open_core`; stores receive it and own their tables' meaning."""
 
@@ -71,6 +89,7 @@ class Metadata:
         self._depth = 0
         self._durable = False
         self._after: list[Callable[[], None]] = []
+        private_file(path)
         # autocommit: transactions are written out below. check_same_thread: see "Threads" above.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         self._connection.execute("pragma journal_mode=wal")

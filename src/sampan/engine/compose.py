@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sampan.containerd.metadata import private_directory, private_file
 from sampan.containerd.services import Core, Registries
 from sampan.engine.settings import Settings
 
@@ -99,8 +100,8 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     from sampan.engine.events import EventLog
 
     async with AsyncExitStack() as opened:
-        for path in (settings.root, settings.state):
-            os.makedirs(path, mode=0o711, exist_ok=True)
+        os.makedirs(settings.state, mode=0o711, exist_ok=True)
+        private_directory(settings.root)
         connection = _open_database(f"{settings.root}/engine.db")
         opened.callback(connection.close)
         core, degraded = await _open_core(settings, opened)
@@ -266,6 +267,7 @@ def _open_networks(settings: Settings, connection: sqlite3.Connection, events: E
 
 def _open_database(path: str) -> sqlite3.Connection:
     """engine.db: WAL, so that a commit is one append; NORMAL, since no answer promises more than a crash of ours."""
+    private_file(path)
     connection = sqlite3.connect(path)
     connection.execute("pragma journal_mode = wal")
     connection.execute("pragma synchronous = normal")
