@@ -67,14 +67,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # First what needs nothing: the runtime's own tests fork, which a process may only do without threads, and the
     # servers that fixtures of the other kinds start for the whole session are threads.
     items.sort(key=lambda item: not ALONE & set(item.path.relative_to(item.config.rootpath).parts))
+    if not items or not items[0].config.pluginmanager.hasplugin("rerunfailures"):  # pytest -p no:rerunfailures
+        return
     for item in items:
         if not ALONE & set(item.path.relative_to(item.config.rootpath).parts):
             item.add_marker(pytest.mark.flaky(reruns=1))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("rerun", ()):
+        terminalreporter.section(f"first run of {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    unsteady = {report.nodeid for report in reporter.stats.get("rerun", ())}
+    unsteady = {report.nodeid for report in reporter.stats.get("rerun", ())} if reporter else ()
     if len(unsteady) > UNSTEADY:
         reporter.write_line(f"{len(unsteady)} tests needed a second run; more than {UNSTEADY} are a failure", red=True)
         session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED

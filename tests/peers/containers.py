@@ -28,6 +28,11 @@ def newer_tools(scratch: str) -> str:
     return directory
 
 
+# Whatever a script waits for, it says so and goes on when that does not come.
+AWAIT = """await() { for _ in $(seq 150); do eval "$1" && return; sleep 0.1; done; echo "never: $1" >&2; return 1; }
+"""
+
+
 class Core:
     """One core's process over directories that outlive it. `kind` is "containerd" or "sampan"; `tools` is a directory
     whose commands go before those of the machine, for the core and for its clients."""
@@ -69,7 +74,8 @@ class Core:
         self._process.wait(timeout=20)
 
     def shell(self, namespace: str, script: str, within: float = 60) -> Outcome:
-        """Runs a shell script in the machine whose `ctr` talks to this core in the containerd namespace."""
+        """Runs a shell script in the machine whose `ctr` talks to this core in the containerd namespace;
+        `await CONDITION` waits until that shell line is true."""
         environment = {
             **os.environ,
             "PATH": self.path,
@@ -77,7 +83,7 @@ class Core:
             "CONTAINERD_NAMESPACE": namespace,
         }
         done = subprocess.run(
-            self.machine.entering(["sh", "-c", script]),
+            self.machine.entering(["sh", "-c", AWAIT + script]),
             capture_output=True,
             text=True,
             errors="replace",

@@ -17,15 +17,15 @@ SCRIPTS: dict[str, str] = {
         mkdir -p counted; echo 0 > counted/now
         echo 'i=0; while :; do i=$((i+1)); echo $i > /c/next; mv /c/next /c/now; usleep 20000; done' > counted/script
         ctr run -d --null-io --mount type=bind,src=$PWD/counted,dst=/c,options=rbind:rw {busybox} r1 sh /c/script
-        until [ $(cat counted/now) -gt 20 ]; do sleep 0.1; done 2>/dev/null
+        await '[ $(cat counted/now) -gt 20 ] 2>/dev/null'
         ctr containers checkpoint --rw --image --task r1 saved:2
-        ctr tasks kill -s KILL r1; until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        ctr tasks kill -s KILL r1; await 'ctr tasks ls | grep -q STOPPED'
         ctr tasks rm r1 2>/dev/null; ctr containers rm r1
         cat counted/now > then; ctr containers restore --rw --live r1 saved:2
-        until [ $(cat counted/now) != $(cat then) ]; do sleep 0.05; done 2>/dev/null; test $(cat counted/now) -gt 15
+        await '[ $(cat counted/now) != $(cat then) ] 2>/dev/null'; test $(cat counted/now) -gt 15
         ctr tasks ls | grep -o 'r1.*RUNNING' | cut -d' ' -f1
         ctr tasks exec --exec-id e r1 cat /proc/1/comm
-        ctr tasks kill -s KILL r1; until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        ctr tasks kill -s KILL r1; await 'ctr tasks ls | grep -q STOPPED'
         ctr tasks rm r1 2>/dev/null; ctr containers rm r1; ctr images rm saved:2
         """,
     "checkpoint": """
@@ -39,7 +39,7 @@ SCRIPTS: dict[str, str] = {
         ctr images ls name==saved:1 | tail -1 | awk '{{print $3}}' > index
         ctr content get $(cat index) | grep -o '"mediaType":"[^"]*"' | sort
         ctr tasks checkpoint --exit --image-path $PWD/saved k1
-        until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        await 'ctr tasks ls | grep -q STOPPED'
         ctr tasks checkpoint --image-path $PWD/saved k1; rm -r saved
         ctr tasks rm k1; ctr containers rm k1; ctr images rm saved:1
         ctr tasks checkpoint k1
@@ -229,7 +229,7 @@ SCRIPTS: dict[str, str] = {
         ctr run --rm --runtime io.containerd.nosuch.v2 {busybox} t1 true
         ctr run --rm {busybox} t1 dd if=/dev/zero bs=1M count=5 2>/dev/null | md5sum
         rm -f out.log; ctr run -d --log-uri file://$PWD/out.log {busybox} t2 echo logged
-        until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done; cat out.log; ctr tasks rm t2; ctr containers rm t2
+        await 'ctr tasks ls | grep -q STOPPED'; cat out.log; ctr tasks rm t2; ctr containers rm t2
         script -qec "ctr run --rm -t {busybox} t3 sh -c 'tty; echo done'" /dev/null </dev/null | tr -d '\\000'
         ctr containers ls; ctr tasks ls; ctr snapshots ls; ls /run/containerd/fifo
         """,
@@ -248,7 +248,7 @@ SCRIPTS: dict[str, str] = {
         ctr tasks metrics d1 | awk '{{print $1}}'
         ctr containers rm d1
         ctr tasks rm d1
-        ctr tasks kill -s TERM d1; until ctr tasks ls | grep STOPPED; do sleep 0.1; done
+        ctr tasks kill -s TERM d1; await 'ctr tasks ls | grep STOPPED'
         ctr tasks kill d1
         ctr tasks rm d1
         ctr tasks rm d1
@@ -260,17 +260,17 @@ SCRIPTS: dict[str, str] = {
         ctr run -d {busybox} d2 sleep 100; ctr tasks rm -f d2; ctr containers rm d2
         """,
     "events": """
-        timeout 20 ctr events >events.txt 2>&1 & sleep 1
+        timeout 50 ctr events >events.txt 2>&1 & sleep 1
         ctr images pull --plain-http {busybox} >/dev/null 2>&1
         ctr run -d {busybox} v1 sleep 100
         ctr tasks exec --exec-id x1 v1 true
         ctr tasks pause v1; ctr tasks resume v1
-        ctr tasks kill -s KILL v1; until ctr tasks ls | grep -q STOPPED; do sleep 0.1; done
+        ctr tasks kill -s KILL v1; await 'ctr tasks ls | grep -q STOPPED'
         ctr tasks rm v1; ctr containers rm v1
         ctr images label {busybox} a=b
         ctr images rm --sync {busybox}
         ctr ns create {ns}x a=b; ctr ns rm {ns}x
-        until grep -q namespaces/delete events.txt; do sleep 0.1; done
+        await 'grep -q namespaces/delete events.txt'
         cut -d' ' -f5- events.txt | grep -v -e /content/create -e 'snapshot/remove.*sha256' >told.txt
         sed -E 's/extract-[^ ]*//; s/"bundle":"[^"]*"//; s/^[^ ]* (.namespaces.create)/\1/' told.txt
         """,
