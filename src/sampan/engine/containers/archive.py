@@ -309,6 +309,7 @@ def _extract(archive: tarfile.TarFile, info: tarfile.TarInfo, base: int, no_over
                 os.close(source_parent)
         elif info.isfile():
             _write(archive, info, parent, last)
+            return
         elif info.isfifo():
             os.mkfifo(last, 0o600, dir_fd=parent)
         else:
@@ -351,6 +352,11 @@ def _write(archive: tarfile.TarFile, info: tarfile.TarInfo, parent: int, last: s
     with open(fd, "wb") as file:
         while data := content.read(1 << 20):
             file.write(data)
+        file.flush()
+        # By the descriptor: by now the container may have put something else under the name.
+        os.fchown(fd, info.uid, info.gid)
+        os.fchmod(fd, stat.S_IMODE(info.mode))
+        os.utime(fd, (info.mtime, info.mtime))
 
 
 def _set_times(info: tarfile.TarInfo, base: int) -> None:
@@ -372,9 +378,17 @@ def _inside(name: str) -> str:
 
 
 def _apply(parent: int, last: str, info: tarfile.TarInfo) -> None:
+    """Owner, mode and times of what was just made and is no file of our own.
+
+    A running container may swap the name meanwhile: chmod(2) follows a symlink, and what that names is a path of the
+    host (CVE-2021-41089)."""
     os.chown(last, info.uid, info.gid, dir_fd=parent, follow_symlinks=False)
     if not info.issym():
-        # Linux has no chmod that spares symlinks; what stands here was made a moment ago and is none.
-        os.chmod(last, stat.S_IMODE(info.mode), dir_fd=parent)
+        fd = os.open(last, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        try:
+            if not stat.S_ISLNK(os.fstat(fd).st_mode):
+                os.chmod(f"/proc/self/fd/{fd}", stat.S_IMODE(info.mode))
+        finally:
+            os.close(fd)
     times: Any = (info.mtime, info.mtime)
     os.utime(last, times, dir_fd=parent, follow_symlinks=False)

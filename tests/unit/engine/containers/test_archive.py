@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import sys
 import tarfile
 
 import pytest
@@ -140,6 +141,50 @@ def test_a_links_target_is_replaced_not_followed(inside, tmp_path):
     archive.put(archive.source_of(bench.room, "web"), "/dir", tar(("file", b"new")))
     assert (tmp_path / "secret").read_text() == "secret"
     assert not os.path.islink(f"{root}/dir/file")
+
+
+class _Swapping(io.BytesIO):
+    """A tar that swaps a file for a symlink while it is read, as a process of the container would."""
+
+    def __init__(self, data: bytes, path: str, target: str) -> None:
+        super().__init__(data)
+        self._path, self._target = path, target
+
+    def read(self, size=-1):
+        if os.path.isfile(self._path) and not os.path.islink(self._path):
+            os.unlink(self._path)
+            os.symlink(self._target, self._path)
+        return super().read(size)
+
+
+def test_a_name_that_is_swapped_while_it_is_written_leads_nowhere(inside, tmp_path):
+    """CVE-2021-41089: the mode of a file of the host was changed by a copy into a container."""
+    bench, _, root = inside
+    secret = tmp_path / "secret"
+    secret.chmod(0o600)
+    data = _Swapping(tar(("file", bytes(1 << 17))).getvalue(), f"{root}/dir/file", str(secret))
+    archive.put(archive.source_of(bench.room, "web"), "/dir", data)
+    assert os.path.islink(f"{root}/dir/file")
+    assert secret.stat().st_mode & 0o777 == 0o600 and secret.read_text() == "secret"
+
+
+def test_a_node_that_is_swapped_before_it_has_its_mode_leads_nowhere(inside, tmp_path):
+    bench, _, root = inside
+    secret = tmp_path / "secret"
+    secret.chmod(0o600)
+    pipe = f"{root}/dir/pipe"
+
+    def swap(event: str, arguments: tuple[object, ...]) -> None:
+        # Python tells of each call that it is about to make; the node is there before its owner is set.
+        if event == "os.chown" and arguments[0] == "pipe" and os.path.lexists(pipe) and not os.path.islink(pipe):
+            os.unlink(pipe)
+            os.symlink(str(secret), pipe)
+
+    member = tarfile.TarInfo("pipe")
+    member.type, member.mode = tarfile.FIFOTYPE, 0o666
+    sys.addaudithook(swap)  # never taken off again, but the path is this test's alone
+    archive.put(archive.source_of(bench.room, "web"), "/dir", tar(member))
+    assert os.path.islink(pipe) and secret.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_hard_link_stays_inside(inside, tmp_path):
