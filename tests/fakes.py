@@ -24,6 +24,7 @@ from sampan.containerd.services import (
 )
 from sampan.engine.networks.records import ContainerNetworking, Plan
 from sampan.engine.services import ImageRecord, Volume
+from sampan.engine.volumes import subpaths
 from sampan.errors import AlreadyExists, Conflict, Error, NotFound
 
 
@@ -335,6 +336,12 @@ class FakeVolumes:
 
     def mount(self, name: str) -> str:
         return self.get(name).mountpoint
+
+    def bind_below(self, name: str, subpath: str, target: str) -> None:
+        subpaths.bind(self.get(name).mountpoint, subpath, target)
+
+    def release(self, directory: str) -> None:
+        subpaths.release(directory)
 
     def unmount(self, name: str) -> None:
         """Nothing of it was mounted."""

@@ -60,6 +60,15 @@ class Volumes(Protocol):
     def mount(self, name: str) -> str:
         """The directory to bind; mounts it first when its options ask for a mount."""
 
+    def bind_below(self, name: str, subpath: str, target: str) -> None:
+        """Mount what is at `subpath` in a volume that `mount` gave on `target`, which is made: nothing in the volume
+        leads out of it. NotFound, InvalidArgument."""
+
+    def release(self, directory: str) -> None:
+        """Undo every `bind_below` whose target is directly in `directory`, and remove it; nothing when it is not there.
+
+        What cannot be undone is logged, not raised."""
+
     def unmount(self, name: str) -> None:
         """Undo `mount` when no running container uses it any more; nothing when nothing is mounted."""
 

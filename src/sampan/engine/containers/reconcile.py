@@ -116,6 +116,8 @@ async def _remove_orphans(room: Room, tasks: Mapping[str, TaskState]) -> None:
             if _ID.fullmatch(name) and room.store.find(name) is None:
                 room.networks.forget(name)
                 shutil.rmtree(f"{directory}/{name}", ignore_errors=True)
+    for name in _entries(f"{room.settings.state}/subpaths"):
+        room.volumes.release(room.subpaths(name))
 
 
 def _entries(directory: str) -> list[str]:

@@ -103,6 +103,10 @@ class Room:
     def bundle(self, container_id: str) -> str:
         return f"{self.settings.state}/bundles/{container_id}"
 
+    def subpaths(self, container_id: str) -> str:
+        """Where parts of volumes are mounted while it starts: apart from the bundle, whose files are deleted."""
+        return f"{self.settings.state}/subpaths/{container_id}"
+
     def log_path(self, container_id: str) -> str:
         return f"{self.directory(container_id)}/{container_id}-json.log"
 

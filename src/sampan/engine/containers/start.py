@@ -79,6 +79,7 @@ async def _run(room: Room, record: Container, live: Live) -> Container:
         plan = await _reserve(room, record.id)
         undo.callback(room.networks.release, record.id)
         bundle = room.bundle(record.id)
+        undo.callback(room.volumes.release, room.subpaths(record.id))
         resolved = resolve(room, record, plan)
         document = spec.runtime_spec(record, resolved, room.facts)
         os.makedirs(f"{bundle}/rootfs", mode=0o711, exist_ok=True)
@@ -95,6 +96,7 @@ async def _run(room: Room, record: Container, live: Live) -> Container:
                 remove_volatile=record.host_config.auto_remove,
             )
             undo.push_async_callback(_discard_task, room, record.id)
+            room.volumes.release(room.subpaths(record.id))  # the container has its own mounts of them by now
             await _hand_over_streams(room, record, live)
             _join_network(room, plan, pid)
             await tasks.start(record.id)
@@ -191,7 +193,10 @@ def _sources(room: Room, record: Container) -> dict[str, str]:
     for mount in record.mounts:
         if mount.type == "volume":
             directory = room.volumes.mount(mount.name)
-            found[mount.destination] = f"{directory}/{mount.subpath}" if mount.subpath else directory
+            if mount.subpath:
+                directory = f"{room.subpaths(record.id)}/{len(found)}"
+                room.volumes.bind_below(mount.name, mount.subpath, directory)
+            found[mount.destination] = directory
         elif mount.type == "bind":
             if mount.create_source:
                 _make_source(mount.source)

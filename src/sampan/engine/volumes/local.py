@@ -21,7 +21,7 @@ from sampan.api.docker.volumes import UsageData
 from sampan.engine import timestamps
 from sampan.engine.filters import Filters
 from sampan.engine.services import ContainerUsage, Events, Volume
-from sampan.engine.volumes import copyup, mounting
+from sampan.engine.volumes import copyup, mounting, subpaths
 from sampan.errors import Conflict, Error, InvalidArgument, NotFound
 
 log = logging.getLogger("sampan.volumes")
@@ -202,6 +202,17 @@ class LocalVolumes:
         if volume.options:
             mounting.mount(volume.mountpoint, volume.options)
         return volume.mountpoint
+
+    def bind_below(self, name: str, subpath: str, target: str) -> None:
+        """`engine.services.Volumes`."""
+        subpaths.bind(self.get(name).mountpoint, subpath, target)
+
+    def release(self, directory: str) -> None:
+        """`engine.services.Volumes`."""
+        try:
+            subpaths.release(directory)
+        except OSError as error:
+            log.warning("%s: %s", directory, error)
 
     def unmount(self, name: str) -> None:
         """Undo `mount` when no running container uses it any more. What cannot be undone is logged, not raised."""
