@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.peers.client import Docker
+from tests.peers.engines import Engine, UnixConnection
 from tests.peers.shelf import Shelf
 
 
@@ -132,3 +133,28 @@ def test_a_symbolic_link_of_the_image_cannot_lead_a_mount_out(docker: Docker, sh
                     "awk '{print $2}' /proc/mounts | grep inside")  # fmt: skip
     assert out == "/tmp/inside"
     assert not os.path.exists("/tmp/inside")
+
+
+@pytest.mark.sampan_only("Docker 20.10 does not know VolumeOptions.Subpath; 26 refuses the link in these words")
+def test_a_path_inside_a_volume_is_mounted_and_a_link_there_does_not_lead_out(engine: Engine, docker: Docker) -> None:
+    docker.ok(
+        "run", "--rm", "-v", "kept:/data", "busybox",
+        "sh", "-c", "mkdir /data/real && echo below > /data/real/file && ln -s / /data/root",
+    )  # fmt: skip
+
+    def started(subpath: str) -> tuple[int, bytes]:
+        mount = {"Type": "volume", "Source": "kept", "Target": "/x", "VolumeOptions": {"Subpath": subpath}}
+        body = {"Image": "busybox", "Cmd": ["cat", "/x/file"], "HostConfig": {"Mounts": [mount]}}
+        connection = UnixConnection(engine.socket)
+        headers = {"Content-Type": "application/json"}
+        connection.request("POST", f"/containers/create?name={subpath}", json.dumps(body), headers)
+        assert connection.getresponse().read().startswith(b'{"Id":')
+        connection.request("POST", f"/containers/{subpath}/start")
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+    assert started("real") == (204, b"")
+    assert docker.ok("wait", "real") == "0" and docker.ok("logs", "real") == "below"
+    status, text = started("root")
+    assert status == 400 and b"path concatenation escapes the base directory" in text
+    assert os.listdir(f"{engine.state}/subpaths") == []
