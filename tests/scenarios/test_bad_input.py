@@ -91,6 +91,27 @@ def test_a_body_that_is_not_the_right_json_is_400(engine: Engine, docker: Docker
     assert status in refused(engine) and message
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/commit", "/containers/create", "/containers/one/exec", "/containers/one/update", "/exec/none/start",
+     "/networks/create", "/networks/bridge/connect", "/networks/bridge/disconnect", "/volumes/create"],
+)  # fmt: skip
+def test_what_is_no_json_is_told_in_go_s_words(engine: Engine, docker: Docker, path: str) -> None:
+    docker.ok("run", "-d", "--name", "one", "busybox", "sleep", "100")
+    status, message = ask(engine, "POST", path, body="{invalid json")
+    assert status in refused(engine)
+    assert message.endswith("invalid character 'i' looking for beginning of object key string")
+    if engine.kind == "sampan":  # dockerd did not look behind the document until 23
+        assert ask(engine, "POST", path, body="{} trailing") == (400, "unexpected content after JSON")
+
+
+def test_keys_count_in_any_case_and_null_is_nothing(engine: Engine, docker: Docker) -> None:
+    document = {"image": "busybox", "cmd": ["true"], "hostconfig": {"memory": 32 << 20, "Binds": None}}
+    assert ask(engine, "POST", "/containers/create?name=one", document)[0] == 201
+    assert docker.inspect("one")["HostConfig"]["Memory"] == 32 << 20
+    assert ask(engine, "GET", "/containers/json?filters=null") == (200, "")
+
+
 def test_an_empty_body_is_400(engine: Engine, docker: Docker) -> None:
     status, message = ask(engine, "POST", "/containers/create", body="")
     assert status in refused(engine) and message
@@ -185,6 +206,13 @@ def test_an_unknown_signal_is_400(engine: Engine, docker: Docker) -> None:
     status, message = ask(engine, "POST", "/containers/going/kill?signal=NONSENSE")
     assert status in refused(engine) and "invalid signal: nonsense" in message.lower()
     assert docker.running("going")
+
+
+@pytest.mark.parametrize("query", ["", "?h=1", "?w=1", "?h=x&w=1", "?h=1&w=-x"])
+def test_a_size_that_is_none_is_400(engine: Engine, docker: Docker, query: str) -> None:
+    docker.ok("create", "--name", "one", "busybox", "true")
+    status, message = ask(engine, "POST", f"/containers/one/resize{query}")
+    assert status == 400 and "invalid syntax" in message
 
 
 def test_an_exec_without_a_command_is_400(engine: Engine, docker: Docker) -> None:

@@ -103,11 +103,6 @@ def test_push_of_an_image_that_is_not_there(docker: Docker, engine: Engine, shel
     assert "An image does not exist locally with the tag: nowhere/nothing" in body.decode()
 
 
-def test_keys_of_a_request_in_another_case(docker: Docker, engine: Engine, sampan: bool) -> None:
-    status, body = asked(engine, "POST", "/containers/create?name=one", {"image": "busybox", "cmd": ["true"]})
-    assert status == (400 if sampan else 201), body
-
-
 def test_links_are_names_with_docker_alone(docker: Docker, sampan: bool) -> None:
     docker.ok("run", "-d", "--name", "quay", "busybox", "sleep", "100")
     hosts = docker.ok("run", "--rm", "--link", "quay:pier", "busybox", "cat", "/etc/hosts")

@@ -20,25 +20,6 @@ HISTORY = 1024
 # A listener that does not read for so many events loses the oldest; it must not hold the engine's memory.
 BACKLOG = 4096
 
-FILTERS = frozenset(
-    (
-        "config",
-        "container",
-        "daemon",
-        "event",
-        "image",
-        "label",
-        "network",
-        "node",
-        "plugin",
-        "scope",
-        "secret",
-        "service",
-        "type",
-        "volume",
-    )
-)
-
 
 class Subscription:
     """One listener: what it missed (`past`) and what comes (`next`). A context manager that unsubscribes."""

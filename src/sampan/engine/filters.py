@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec.json
 
+from sampan.engine import timestamps
 from sampan.errors import InvalidArgument
 
 
@@ -35,6 +36,8 @@ class Filters:
             document = msgspec.json.decode(text)
         except msgspec.DecodeError:
             raise InvalidArgument("invalid filter") from None
+        if document is None:
+            return cls()
         if not isinstance(document, dict):
             raise InvalidArgument("invalid filter")
         found = cls({name: _values(value) for name, value in document.items()})
@@ -69,6 +72,13 @@ class Filters:
             return False
         raise InvalidArgument(f"invalid filter '{name}=[{' '.join(values)}]'")
 
+    def until(self) -> int | None:
+        """The `until` of a prune in nanoseconds since the epoch, None without. InvalidArgument for two, or no time."""
+        values = self.get("until")
+        if len(values) > 1:
+            raise InvalidArgument("more than one until filter specified")
+        return timestamps.from_query(values[0]) if values else None
+
     def exact(self, name: str, source: str) -> bool:
         """No such filter, or one value equals `source`."""
         values = self.get(name)
@@ -94,8 +104,9 @@ class Filters:
 
 
 def _values(value: Any) -> list[str]:
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return [key for key, wanted in value.items() if wanted]
+    if isinstance(value, dict) and all(isinstance(wanted, bool) for wanted in value.values()):
+        # Docker's sets count every key, one that is said to be false too.
+        return list(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
         return value
     raise InvalidArgument("invalid filter")

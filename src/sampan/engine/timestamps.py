@@ -56,4 +56,7 @@ def from_query(text: str | None) -> int | None:
         return int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0") if fraction else 0)
     if "".join(f"{amount}{unit}" for amount, unit in _DURATION.findall(text)) == text:
         return time.time_ns() - int(sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text)))
-    return from_rfc3339(text)
+    try:
+        return from_rfc3339(text)
+    except InvalidArgument:
+        raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from None

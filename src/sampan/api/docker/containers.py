@@ -2,13 +2,13 @@
 
 Fields are snake case here and Docker's Pascal case on the wire. The request types (`Config`, `HostConfig`,
 `NetworkingConfig`) are also what a container record keeps, so they are frozen. A Go client sends `null` for every
-absent list, map or text: `parse` drops those nulls, so that a field has its zero value and never None unless None
-means something of its own. `document` writes a value back with Go's "omitempty" and its nulls.
+absent list, map or text: `reading.parse` drops those nulls, so that a field has its zero value and never None unless
+None means something of its own. `document` writes a value back with Go's "omitempty" and its nulls.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import field
@@ -293,7 +293,7 @@ class ExecCreateRequest(Document, frozen=True):
     detach_keys: str = ""
     env: list[str] = []
     working_dir: str = ""
-    cmd: list[str] | str = []
+    cmd: list[str] = []
 
 
 class ExecStartRequest(Document, frozen=True):
@@ -380,42 +380,6 @@ class ExecInspect(Document, frozen=True):
     container_id: str
     detach_keys: str
     pid: int
-
-
-T = TypeVar("T")
-
-# Maps whose null values carry meaning: "on this network, nothing special", "exposed, not published".
-_NULLABLE_MAPS = frozenset(("EndpointsConfig", "PortBindings", "ExposedPorts", "Volumes"))
-
-
-def parse(data: bytes, kind: type[T]) -> T:
-    """The JSON body `data` as the document `kind`. msgspec.DecodeError that names the place of what does not fit."""
-    try:
-        plain = msgspec.json.decode(data or b"{}")
-    except UnicodeDecodeError as error:
-        # msgspec's own error for text that is no UTF-8 is of another kind than for other malformed JSON.
-        raise msgspec.DecodeError(str(error)) from None
-    if not isinstance(plain, dict):
-        raise msgspec.ValidationError("expected an object")
-    return msgspec.convert(_without_nulls(plain), kind, strict=True)
-
-
-def _without_nulls(value: dict[str, Any], keep: bool = False) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, item in value.items():
-        if item is None:
-            if keep:
-                # The values of these two maps are empty objects in every client but those that send null.
-                found[key] = None
-            continue
-        if isinstance(item, dict):
-            item = _without_nulls(item, key in _NULLABLE_MAPS)
-            if key in ("ExposedPorts", "Volumes"):
-                item = {name: entry or {} for name, entry in item.items()}
-        elif isinstance(item, list):
-            item = [_without_nulls(entry) if isinstance(entry, dict) else entry for entry in item if entry is not None]
-        found[key] = item
-    return found
 
 
 # Go's "omitempty": keys left out when they are empty.
@@ -519,5 +483,4 @@ __all__ = [
     "VolumeOptions",
     "WeightDevice",
     "document",
-    "parse",
 ]

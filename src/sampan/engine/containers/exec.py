@@ -22,7 +22,7 @@ from sampan.errors import Conflict, Error, InvalidArgument
 
 def create(room: Room, reference: str, request: ExecCreateRequest) -> str:
     """The exec's id. NotFound; Conflict (not running, paused); InvalidArgument `No exec command specified`."""
-    command = [request.cmd] if isinstance(request.cmd, str) else list(request.cmd)
+    command = list(request.cmd)
     if not command:
         raise InvalidArgument("No exec command specified")
     record = room.store.get(reference)

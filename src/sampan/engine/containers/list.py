@@ -64,10 +64,14 @@ def _check(filters: Filters) -> None:
             raise InvalidArgument(f"invalid filter 'status={value}'")
     for value in filters.get("health"):
         if value not in _HEALTH:
-            raise InvalidArgument(f"invalid filter 'health={value}'")
+            raise InvalidArgument(f"Unrecognised filter value for health: {value}")
     for value in filters.get("exited"):
         if not re.fullmatch(r"-?[0-9]+", value):
-            raise InvalidArgument(f"invalid filter 'exited={value}'")
+            raise InvalidArgument(f"invalid filter 'exited={value}': strconv.Atoi: parsing \"{value}\": invalid syntax")
+    filters.boolean("is-task")
+    for name in ("publish", "expose"):
+        for value in filters.get(name):
+            _check_ports(name, value)
 
 
 def _window(room: Room, filters: Filters) -> Sequence[Container]:
@@ -99,6 +103,8 @@ def _matches(room: Room, record: Container, settings: NetworkSettings | None, fi
             return False
         if str(record.exit_code) not in filters.get("exited"):
             return False
+    if filters.boolean("is-task"):
+        return False  # those are swarm's
     if "health" in filters and (record.health.status if record.health else "none") not in filters.get("health"):
         return False
     if "volume" in filters and not _mounts(record, filters.get("volume")):
@@ -151,13 +157,20 @@ def _joined(settings: NetworkSettings | None, wanted: Sequence[str]) -> bool:
     )
 
 
+def _check_ports(name: str, value: str) -> None:
+    first, _, last = value.partition("/")[0].partition("-")
+    for part in (first, last or first):
+        if not part.isdigit():
+            raise InvalidArgument(
+                f'error while looking up for {name} {value}: strconv.ParseUint: parsing "{part}": invalid syntax'
+            )
+
+
 def _has_port(ports: Sequence[str], wanted: Sequence[str]) -> bool:
     """`wanted`: "80", "80/tcp", "8000-8010/udp"."""
     for value in wanted:
         numbers, _, protocol = value.partition("/")
         first, _, last = numbers.partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise InvalidArgument(f"invalid containerPort: {value}")
         for port in ports:
             number, _, kind = port.partition("/")
             if kind == (protocol or "tcp") and int(first) <= int(number.partition("-")[0]) <= int(last or first):

@@ -7,17 +7,14 @@ from contextlib import suppress
 from sampan.engine.containers import rm
 from sampan.engine.containers.room import Room
 from sampan.engine.filters import Filters
-from sampan.engine.timestamps import from_query
-from sampan.errors import Error, InvalidArgument
+from sampan.errors import Error
 
 FILTERS = frozenset(("label", "label!", "until"))
 
 
 async def prune(room: Room, filters: Filters) -> tuple[list[str], int]:
     """(ids removed, bytes freed). InvalidArgument for a wrong `until`."""
-    if len(filters.get("until")) > 1:
-        raise InvalidArgument("more than one until filter specified")
-    until = from_query(filters.get("until")[0]) if "until" in filters else None
+    until = filters.until()
     removed, freed = [], 0
     for record in room.store.all():
         if record.is_running or not filters.labels(record.config.labels):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import msgspec
 from aiohttp import web
 
@@ -28,19 +26,8 @@ from sampan.engine.containers import (
 from sampan.engine.containers import list as listing
 from sampan.engine.containers.room import Room
 from sampan.engine.filters import Filters
-from sampan.engine.http.messages import api_version, check_json, empty, flag, number, reply
+from sampan.engine.http.messages import api_version, empty, extent, flag, number, read, reply
 from sampan.errors import InvalidArgument
-
-T = TypeVar("T")
-
-
-async def body(request: web.Request, kind: type[T]) -> T:
-    """The JSON body as a document. InvalidArgument in Docker's words."""
-    check_json(request)
-    try:
-        return documents.parse(await request.read(), kind)
-    except msgspec.DecodeError as error:
-        raise InvalidArgument(f"invalid JSON: {error}") from None
 
 
 def name_of(request: web.Request) -> str:
@@ -53,7 +40,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
 
 def _lifecycle(room: Room) -> list[web.RouteDef]:
     async def create_container(request: web.Request) -> web.Response:
-        asked = await body(request, documents.CreateRequest)
+        asked = await read(request, documents.CreateRequest, required=True)
         asked = _for_version(asked, api_version(request))
         name, platform = request.query.get("name", ""), request.query.get("platform", "")
         return reply(await create.create(room, asked, name, platform), 201)
@@ -134,11 +121,11 @@ def _state(room: Room) -> list[web.RouteDef]:
         return empty()
 
     async def update_container(request: web.Request) -> web.Response:
-        warnings = await update.update(room, name_of(request), await body(request, documents.UpdateRequest))
+        warnings = await update.update(room, name_of(request), await read(request, documents.UpdateRequest))
         return reply({"Warnings": warnings or None})
 
     async def resize_container(request: web.Request) -> web.Response:
-        await resize.resize(room, name_of(request), number(request, "h"), number(request, "w"))
+        await resize.resize(room, name_of(request), extent(request, "h", "height"), extent(request, "w", "width"))
         return empty(200)
 
     return [

@@ -8,7 +8,7 @@ import time
 from aiohttp import web
 
 from sampan.engine.compose import Engine
-from sampan.engine.events import FILTERS, Subscription
+from sampan.engine.events import Subscription
 from sampan.engine.filters import Filters
 from sampan.engine.http.messages import JsonStream
 from sampan.engine.timestamps import from_query
@@ -22,7 +22,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
             raise InvalidArgument(
                 f"`since` time ({request.query['since']}) cannot be after `until` time ({request.query['until']})"
             )
-        filters = Filters.parse(request.query.get("filters"), FILTERS)
+        filters = Filters.parse(request.query.get("filters"))
         stream = JsonStream(request, end=b"\n")
         with engine.events.subscribe(since, until, filters) as subscription:
             # The client waits for the headers before it acts on what it wants to hear about.

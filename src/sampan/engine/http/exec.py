@@ -12,8 +12,8 @@ from sampan.engine.compose import Engine
 from sampan.engine.containers import attach
 from sampan.engine.containers import exec as execs
 from sampan.engine.http import detach, streams
-from sampan.engine.http.containers import body, name_of
-from sampan.engine.http.messages import empty, number, reply
+from sampan.engine.http.containers import name_of
+from sampan.engine.http.messages import empty, extent, read, reply
 from sampan.errors import Error
 
 
@@ -21,12 +21,12 @@ def routes(engine: Engine) -> list[web.RouteDef]:
     room = engine.containers
 
     async def create(request: web.Request) -> web.Response:
-        asked = await body(request, documents.ExecCreateRequest)
+        asked = await read(request, documents.ExecCreateRequest)
         detach.parse(asked.detach_keys)
         return reply({"Id": execs.create(room, name_of(request), asked)}, 201)
 
     async def start(request: web.Request) -> web.StreamResponse:
-        asked = await body(request, documents.ExecStartRequest)
+        asked = await read(request, documents.ExecStartRequest)
         entry, record = execs.check_startable(room, name_of(request))
         if asked.detach:
             _, run = await execs.start(room, entry.id, attach=False, console_size=asked.console_size)
@@ -59,7 +59,7 @@ def routes(engine: Engine) -> list[web.RouteDef]:
         return streams.release(request, connection)
 
     async def resize(request: web.Request) -> web.Response:
-        await execs.resize(room, name_of(request), number(request, "h"), number(request, "w"))
+        await execs.resize(room, name_of(request), extent(request, "h", "height"), extent(request, "w", "width"))
         return empty(200)
 
     async def inspect(request: web.Request) -> web.Response:

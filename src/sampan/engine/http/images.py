@@ -105,12 +105,11 @@ def _moving(engine: Engine) -> list[web.RouteDef]:
 
     async def commit(request: web.Request) -> web.Response:
         query = request.query
-        empty_body = (await request.read()).strip() in (b"", b"null")
         image_id = await committing.commit(
             engine.containers,
             engine.commits,
             query.get("container", ""),
-            asked=Config() if empty_body else await read(request, Config),
+            asked=await read(request, Config),
             changes=query.getall("changes", []),
             target=_target(request),
             author=query.get("author", ""),

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from sampan.api.docker import reading
 from sampan.errors import InvalidArgument
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 F = TypeVar("F", bound=Callable[[web.Request], Awaitable[web.StreamResponse]])
 
 # aiohttp warns about plain strings from the release on that has typed keys (3.14).
@@ -55,6 +56,14 @@ def number(request: web.Request, name: str, default: int = 0) -> int:
         raise InvalidArgument(f'strconv.Atoi: parsing "{value}": invalid syntax') from None
 
 
+def extent(request: web.Request, name: str, what: str) -> int:
+    """A terminal's height or width, which must be there. InvalidArgument in Docker's words."""
+    value = request.query.get(name, "")
+    if not (value.isascii() and value.isdigit()):
+        raise InvalidArgument(f'invalid resize {what} "{value}": invalid syntax')
+    return int(value)
+
+
 def check_json(request: web.Request) -> None:
     """Raise InvalidArgument unless the content type is JSON, or there is neither type nor body."""
     given = request.headers.get("Content-Type", "")
@@ -64,15 +73,17 @@ def check_json(request: web.Request) -> None:
         raise InvalidArgument(f"unsupported Content-Type header ({given}): must be 'application/json'")
 
 
-async def read(request: web.Request, kind: type[T]) -> T:
-    """The request's body as the document `kind`; an empty body is an empty document. InvalidArgument."""
+async def read(request: web.Request, kind: type[T], *, required: bool = False) -> T:
+    """The request's body as the document `kind`; an empty body is an empty document unless `required`.
+
+    InvalidArgument in Docker's words."""
     check_json(request)
     data = await request.read()
-    if not data:
-        data = b"{}"
     try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return reading.parse(data or (b" " if required else b""), kind)
+    except reading.TrailingContent as error:
+        raise InvalidArgument(str(error)) from None
+    except msgspec.DecodeError as error:
         raise InvalidArgument(f"invalid JSON: {error}") from None
 
 

@@ -101,7 +101,7 @@ async def serve(app: web.Application) -> web.AppRunner:
         # makes every versioned request a linear search.
         version = _NEWEST
         path = message.url.raw_path
-        found = _PREFIX.match(path)
+        found = None if "//" in path else _PREFIX.match(path)
         if found:
             version = parse_version(found[1])
             url = URL.build(path=path[found.end() :], query_string=message.url.raw_query_string, encoded=True)
@@ -180,7 +180,13 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        check_version(request[VERSION_KEY])
+        if "//" in request.path:
+            # Go's routers send a client to the tidy path, whatever the method.
+            tidy = re.sub("//+", "/", request.raw_path.partition("?")[0])
+            query = f"?{request.query_string}" if request.query_string else ""
+            return web.Response(status=301, headers={"Location": tidy + query})
+        if request.match_info.http_exception is None:
+            check_version(request[VERSION_KEY])
         if _may_be_cut(request):
             return await handler(request)
         return await _complete(request, handler)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
 from aiohttp import web
 
 from sampan.engine.compose import Engine
-from sampan.engine.http.messages import reply
+from sampan.engine.http.messages import read, reply
 from sampan.errors import Error, Unavailable, Unimplemented
 
 _NO_SWARM = (
@@ -61,8 +62,15 @@ def routes(engine: Engine) -> list[web.RouteDef]:
     ]
 
 
+class _Unread(msgspec.Struct):
+    """The body of a call that is not offered: any JSON object."""
+
+
 def _refusing(error: Error) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def refuse(request: web.Request) -> web.Response:
+        if request.method == "POST" and request.path.startswith("/swarm/"):
+            # A body that is no JSON is refused as such first.
+            await read(request, _Unread)
         raise type(error)(str(error))
 
     return refuse

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sampan.api.docker.images import ImageDelete
 from sampan.containerd.services import Images as Names
-from sampan.engine import timestamps
 from sampan.engine.filters import Filters
 from sampan.engine.images import names
 from sampan.engine.images.catalog import Catalog, Entry
@@ -128,7 +127,7 @@ class Removal:
     def prune(self, filters: Filters) -> tuple[Sequence[ImageDelete], int]:
         """Remove unused images, only dangling ones unless `dangling=false`; (lines, bytes freed). InvalidArgument."""
         dangling_only = filters.boolean("dangling", True)
-        limits = [moment for text in filters.get("until") if (moment := timestamps.from_query(text)) is not None]
+        until = filters.until()
         done: list[ImageDelete] = []
         freed = 0
         for entry in self.catalog.entries():
@@ -138,7 +137,7 @@ class Removal:
                 or self.containers.using_image(entry.id)
                 or not filters.labels(entry.details.labels)
                 or not filters.without_labels(entry.details.labels)
-                or not all(created(entry.details) < limit for limit in limits)
+                or (until is not None and created(entry.details) >= until)
             ):
                 continue
             sizes = {chain_id: self.catalog.layer_size(chain_id) for chain_id in entry.details.chain}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Collection, Sequence
 from datetime import datetime, timezone
 
@@ -14,17 +12,24 @@ from sampan.errors import InvalidArgument
 LIST_FILTERS = ("dangling", "driver", "id", "label", "name", "scope", "type")
 PRUNE_FILTERS = ("label", "label!", "until")
 
-_DURATION_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
-
 
 def select(networks: Sequence[Network], filters: Filters, used: Collection[str]) -> list[Network]:
     """The networks that match. `used` are ids of networks with endpoints. InvalidArgument for a malformed value."""
     for value in filters.get("type"):
         if value not in ("custom", "builtin"):
             raise InvalidArgument(f"invalid filter: 'type'='{value}'")
-    dangling = filters.boolean("dangling") if "dangling" in filters else None
+    dangling = _dangling(filters.get("dangling"))
     return [network for network in networks if _matches(network, filters, dangling, used)]
+
+
+def _dangling(values: Sequence[str]) -> bool | None:
+    if len(values) > 1:
+        raise InvalidArgument('got more than one value for filter key "dangling"')
+    for value in values:
+        if value not in ("1", "true", "0", "false"):
+            raise InvalidArgument('invalid value for filter \'dangling\', must be "true" (or "1"), or "false" (or "0")')
+        return value in ("1", "true")
+    return None
 
 
 def _matches(network: Network, filters: Filters, dangling: bool | None, used: Collection[str]) -> bool:
@@ -42,31 +47,15 @@ def _matches(network: Network, filters: Filters, dangling: bool | None, used: Co
 
 def prunable(network: Network, filters: Filters, used: Collection[str]) -> bool:
     """May prune remove it? Never a predefined one, or one with endpoints. InvalidArgument for a malformed `until`."""
-    moments = [_moment(value) for value in filters.get("until")]
+    until = filters.until()
     if network.predefined or network.id in used:
         return False
     if not filters.labels(network.labels) or not filters.without_labels(network.labels):
         return False
-    return all(created_at(network) < moment for moment in moments)
+    return until is None or created_at(network) * 10**9 < until
 
 
 def created_at(network: Network) -> float:
     """Seconds since the epoch."""
     whole, _dot, fraction = network.created.rstrip("Z").partition(".")
     return datetime.fromisoformat(whole).replace(tzinfo=timezone.utc).timestamp() + float(f"0.{fraction or 0}")
-
-
-def _moment(text: str) -> float:
-    """A Unix timestamp, a date, or a Go duration before now."""
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    parts = _DURATION.findall(text)
-    if parts and "".join(number + unit for number, unit in parts) == text:
-        return time.time() - sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidArgument(f"invalid filter 'until=[{text}]'") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

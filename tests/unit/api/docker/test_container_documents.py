@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sampan.api.docker import containers as documents
-from sampan.api.docker.containers import Config, CreateRequest, HostConfig, document, parse
+from sampan.api.docker.containers import Config, CreateRequest, HostConfig, document
+from sampan.api.docker.reading import parse
 
 
 def test_nulls_mean_not_given():

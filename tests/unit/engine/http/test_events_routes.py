@@ -78,8 +78,8 @@ def test_bad_times_and_filters_are_refused_in_dockers_words(tmp_path: Path) -> N
         async with tag(tmp_path, events.routes, events=EventLog()) as session:
             for query, text in (
                 ("since=20&until=10", "`since` time (20) cannot be after `until` time (10)"),
-                ("since=never", 'invalid value "never": not an RFC 3339 time'),
-                ('filters={"x":["y"]}', "invalid filter 'x'"),
+                ("since=never", 'failed to parse value as time or duration: "never"'),
+                ("filters={", "invalid filter"),
             ):
                 answer = await session.get(f"/events?{query}")
                 assert answer.status == 400

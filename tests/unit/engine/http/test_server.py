@@ -94,9 +94,20 @@ def test_every_answer_carries_the_engines_headers(tmp_path: Path) -> None:
 def test_an_unknown_path_and_an_unknown_method_are_both_page_not_found(tmp_path: Path) -> None:
     async def check() -> None:
         async with serving(tmp_path, web.get("/x", echo_version)) as session:
-            for answer in (await session.get("/v1.40/y"), await session.delete("/x")):
+            for answer in (await session.get("/v9.99/y"), await session.delete("/x")):
                 assert answer.status == 404
                 assert await answer.json() == {"message": "page not found"}
+
+    asyncio.run(check())
+
+
+def test_doubled_slashes_are_redirected_to_the_tidy_path(tmp_path: Path) -> None:
+    async def check() -> None:
+        async with serving(tmp_path, web.get("/x/y", echo_version)) as session:
+            answer = await session.get("/v1.40//x///y?a=b//c", allow_redirects=False)
+            assert (answer.status, answer.headers["Location"]) == (301, "/v1.40/x/y?a=b//c")
+            answer = await session.get("/v1.40/x//y?a=1")
+            assert (await answer.json())["version"] == [1, 40]
 
     asyncio.run(check())
 

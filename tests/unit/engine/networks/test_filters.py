@@ -68,7 +68,7 @@ def test_prune_leaves_used_networks() -> None:
 
 
 def test_a_malformed_until_is_refused() -> None:
-    with pytest.raises(InvalidArgument, match="until"):
+    with pytest.raises(InvalidArgument, match="failed to parse value as time or duration"):
         prunable(WEB, Filters({"until": ["soon"]}), ())
 
 
