@@ -1,6 +1,6 @@
 """Import budgets: what `sampan-runc`, the keeper and the command line load before they do anything.
 
-Each is measured in a fresh `python -I -S`, because that is how they start.
+Each is measured in a fresh `python -I -S`, because that is how they start; the core, which has libraries, with its own.
 """
 
 import json
@@ -71,6 +71,19 @@ def test_the_start_of_a_shim_loads_no_more_than_its_answer_needs() -> None:
         "sampan.wire", "sampan.wire.protobuf",
     }  # fmt: skip
     assert not loaded & {"ctypes", "_ctypes", "select", "signal"}
+
+
+def test_a_core_that_serves_no_pulls_loads_no_http_client() -> None:
+    program = (
+        "import json, sys\n"
+        "from sampan.containerd import core, tasks\n"
+        "from sampan.containerd.grpc import serving\n"
+        "print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert "sampan.containerd.remotes.client" in loaded
+    assert not loaded & {"aiohttp", "yarl", "http.client", "urllib.request", "email", "msgspec"}
 
 
 def test_the_command_line_starts_without_the_engine_or_asyncio() -> None:

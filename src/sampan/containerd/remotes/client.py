@@ -9,22 +9,18 @@ Authorization header nor any of `hosts.toml` along.
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from urllib.parse import quote, urlencode, urljoin, urlsplit
 
-import aiohttp
-from yarl import URL
-
 from sampan import errors
 from sampan.containerd.remotes import auth, credentials, wording
 from sampan.containerd.remotes.auth import Authorizer, Lookup
 from sampan.containerd.remotes.hosts import Endpoint, RegistrySettings, Ways, is_insecure, is_loopback
+from sampan.containerd.remotes.late import aiohttp, transport_errors, yarl
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Credentials
 
@@ -39,7 +35,6 @@ _SILENCE = 60.0
 _KEEP_ALIVE = 75.0
 _KEPT_HOSTS = 64
 _ERROR_BODY = 1 << 16
-TRANSPORT = (aiohttp.ClientError, OSError, asyncio.TimeoutError)
 
 
 class Client:
@@ -139,7 +134,7 @@ class Host:
                     if response.status in (200, 401, 404):
                         return
                     refused = await _refusal(response)
-            except TRANSPORT as error:
+            except transport_errors() as error:
                 raise wording.unreachable("GET", url, error) from error
             if refused.status not in _RETRIED or not left:
                 raise wording.plain_error(refused)
@@ -199,7 +194,7 @@ class Host:
                 if refused.status not in _RETRIED or not left:
                     raise refused
                 pause = wait if refused.retry_after is None else refused.retry_after
-            except TRANSPORT as error:
+            except transport_errors() as error:
                 if not left or isinstance(error, aiohttp.ClientConnectorError):
                     self._answered = False  # perhaps it moved, or speaks TLS now
                     raise wording.unreachable(method, url, error) from error
@@ -234,7 +229,7 @@ class Host:
         for _ in range(_MAX_REDIRECTS):
             response = await self._client.session.request(
                 method,
-                URL(url, encoded=True),  # as it is: blob storage signs its addresses, escapes and all
+                yarl.URL(url, encoded=True),  # as it is: blob storage signs its addresses, escapes and all
                 headers=sent,
                 data=body,
                 ssl=self._trust(url),
@@ -280,7 +275,7 @@ class Host:
                         return response.status, answer
                     asked = retry_after(response.headers.get("Retry-After", ""))
                     pause = wait if asked is None else asked
-            except TRANSPORT as error:
+            except transport_errors() as error:
                 if not left or isinstance(error, aiohttp.ClientConnectorError):
                     raise wording.unreachable(method, url, error) from error
                 pause = wait
@@ -294,7 +289,7 @@ async def in_time(seconds: float, url: str, work: Callable[[], Awaitable[bytes]]
     try:
         async with asyncio.timeout(seconds):
             return await work()
-    except TRANSPORT as error:
+    except transport_errors() as error:
         raise wording.unreachable("GET", url, error) from error
 
 
@@ -308,9 +303,11 @@ def retry_after(header: str) -> float | None:
     """Seconds to wait: a number or an HTTP date (RFC 9110, 10.2.3); None for neither."""
     if header.isdecimal():
         return float(header)
-    parsed = email.utils.parsedate_tz(header) if header else None
+    from email.utils import mktime_tz, parsedate_tz  # `late` says why here
+
+    parsed = parsedate_tz(header) if header else None
     try:
-        return None if parsed is None else max(0.0, email.utils.mktime_tz(parsed) - time.time())
+        return None if parsed is None else max(0.0, mktime_tz(parsed) - time.time())
     except (ValueError, OverflowError):
         return None  # a date that no calendar has
 
@@ -325,7 +322,9 @@ def _proxy(url: str) -> str | None:
     parts = urlsplit(url)
     if is_loopback(parts.netloc.rpartition("@")[2]):
         return None
-    proxies = urllib.request.getproxies_environment()
-    if not proxies or urllib.request.proxy_bypass(parts.netloc):
+    from urllib.request import getproxies_environment, proxy_bypass
+
+    proxies = getproxies_environment()
+    if not proxies or proxy_bypass(parts.netloc):
         return None
     return proxies.get(parts.scheme)

@@ -7,11 +7,10 @@ import queue
 import threading
 from collections.abc import Callable
 
-import aiohttp
-
 from sampan import errors
 from sampan.containerd.content import BlobIngest
 from sampan.containerd.remotes import wording
+from sampan.containerd.remotes.late import aiohttp
 from sampan.containerd.remotes.registry import Repository
 from sampan.containerd.remotes.wording import Refusal
 from sampan.oci.image import Descriptor

@@ -15,14 +15,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-import aiohttp
-
 from sampan import errors
 from sampan.containerd.reachability import DOCUMENT_LIMIT
 from sampan.containerd.remotes.auth import Lookup
-from sampan.containerd.remotes.client import TRANSPORT, Client, Host, in_time
+from sampan.containerd.remotes.client import Client, Host, in_time
 from sampan.containerd.remotes.hosts import endpoints
 from sampan.containerd.remotes.hosts_file import PULL, PUSH, RESOLVE
+from sampan.containerd.remotes.late import aiohttp, transport_errors
 from sampan.containerd.remotes.wording import Refusal
 from sampan.containerd.services import Credentials
 from sampan.oci import digest as digests
@@ -184,7 +183,7 @@ class Repository:
         self._served[digest] = host
         try:
             yield begins, _pieces(response)
-        except TRANSPORT:
+        except transport_errors():
             self._demote(host)
             raise
         finally:

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from typing import BinaryIO
 from urllib.parse import urlencode
 
-import aiohttp
-
 from sampan import errors
 from sampan.containerd.content import ContentStore
 from sampan.containerd.remotes.client import Host, resolved
+from sampan.containerd.remotes.late import aiohttp
 from sampan.containerd.remotes.wording import Refusal
 from sampan.oci.image import Descriptor
 

@@ -13,9 +13,8 @@ import re
 import ssl
 from collections.abc import Mapping
 
-import aiohttp
-
 from sampan import errors
+from sampan.containerd.remotes.late import aiohttp
 from sampan.oci.reference import Reference
 
 # What a code says when the registry gives no message of its own (distribution's errcode registry).
