@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from sampan import errors
+from sampan.api.containerd import runtime_objects
 from sampan.containerd import checkpoints, identifiers
 from sampan.containerd.client_tasks import Process, Stdio, Task
 from sampan.containerd.containers import Payload
@@ -165,7 +166,7 @@ class Processes:
 
     async def add_exec(self, task: Task, exec_id: str, spec: Payload, stdio: Stdio) -> None:
         """Note what to run; `start` runs it. AlreadyExists, InvalidArgument; Error (the task does not run)."""
-        wanted = document(spec.value, "process spec")
+        wanted = runtime_objects.decoded(spec.value, "process spec")
         identifiers.validate(exec_id)
         if exec_id in task.execs:
             raise errors.AlreadyExists(f"id {exec_id}: already exists")
@@ -232,7 +233,7 @@ class Processes:
         return [(pid, execs.get(pid, "")) for pid in await self._tasks.pids(task.key)]
 
     async def update(self, task: Task, resources: Payload, annotations: Mapping[str, str]) -> None:
-        await self._tasks.update(task.key, document(resources.value, "resources"))
+        await self._tasks.update(task.key, runtime_objects.decoded(resources.value, "resources"))
 
     async def stats(self, task: Task) -> Mapping[str, Any]:
         return await self._tasks.stats(task.key)
@@ -350,17 +351,6 @@ class Processes:
         task = self._known.get((namespace, container_id))
         if task is not None:
             self._out_of_memory(task)
-
-
-def document(value: bytes, what: str) -> dict[str, Any]:
-    """A runtime-spec object: they travel as JSON inside an Any. InvalidArgument."""
-    try:
-        found = json.loads(value)
-    except ValueError as error:
-        raise errors.InvalidArgument(f"invalid {what}: {error}: invalid argument") from error
-    if not isinstance(found, dict):
-        raise errors.InvalidArgument(f"invalid {what}: not an object: invalid argument")
-    return found
 
 
 def _task_io(stdio: Stdio, process: Mapping[str, Any]) -> TaskIO:

@@ -46,6 +46,14 @@ def from_rfc3339(text: str) -> int:
     return (elapsed.days * 86400 + elapsed.seconds) * 10**9 + int((fraction or "0").ljust(9, "0"))
 
 
+def duration(text: str) -> int:
+    """Nanoseconds of a Go duration ("1h30m", "1.5s"). InvalidArgument."""
+    parts = _DURATION.findall(text)
+    if not parts or "".join(amount + unit for amount, unit in parts) != text:
+        raise InvalidArgument(f'time: invalid duration "{text}"')
+    return int(sum(float(amount) * _UNITS[unit] for amount, unit in parts))
+
+
 def from_query(text: str | None) -> int | None:
     """A `since` or `until`: Unix seconds with an optional fraction ("1374067924.000000001"), RFC 3339, or a
     Go duration back from now ("10m"); nanoseconds since the epoch, None when absent. InvalidArgument."""
@@ -54,9 +62,7 @@ def from_query(text: str | None) -> int | None:
     seconds, dot, fraction = text.partition(".")
     if seconds.lstrip("-").isdigit() and (not dot or fraction.isdigit()):
         return int(seconds) * 10**9 + int(fraction[:9].ljust(9, "0") if fraction else 0)
-    if "".join(f"{amount}{unit}" for amount, unit in _DURATION.findall(text)) == text:
-        return time.time_ns() - int(sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text)))
     try:
-        return from_rfc3339(text)
+        return from_rfc3339(text) if text[-1] not in "smh" else time.time_ns() - duration(text)
     except InvalidArgument:
         raise InvalidArgument(f'failed to parse value as time or duration: "{text}"') from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 
@@ -96,14 +95,3 @@ def check_exec_id(exec_id: str) -> None:
     """It becomes a file's name. InvalidArgument in containerd's words."""
     if not _EXEC_ID.fullmatch(exec_id) or len(exec_id) > 76:
         raise errors.InvalidArgument(f'identifier "{exec_id}" must match {_EXEC_ID.pattern}: invalid argument')
-
-
-def document(value: bytes, what: str) -> dict[str, Any]:
-    """A runtime-spec object: they travel as JSON inside an Any. InvalidArgument."""
-    try:
-        found = json.loads(value)
-    except ValueError as error:
-        raise errors.InvalidArgument(f"invalid {what}: {error}: invalid argument") from error
-    if not isinstance(found, dict):
-        raise errors.InvalidArgument(f"invalid {what}: not an object: invalid argument")
-    return found

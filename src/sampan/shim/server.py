@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 
     from sampan.keeper.loop import Loop
 
-CODES: tuple[tuple[type[Exception], int], ...] = (
-    (errors.InvalidArgument, 3),
-    (errors.NotFound, 5),
-    (errors.AlreadyExists, 6),
-    (errors.Conflict, 9),
-    (errors.Unimplemented, 12),
-    (errors.Unavailable, 14),
-)
-UNKNOWN = 2
 MAX_QUEUED = 16 << 20
 """Bytes waiting for a client above which it is taken for dead."""
 
@@ -46,8 +37,7 @@ class Call:
 
     def fail(self, error: Exception) -> None:
         """A kind of sampan.errors as google.rpc.Code; anything else is Unknown."""
-        code = next((code for kind, code in CODES if isinstance(error, kind)), UNKNOWN)
-        self._connection.send(ttrpc.Response(self._stream, b"", code, str(error)))
+        self._connection.send(ttrpc.Response(self._stream, b"", ttrpc.code_of(error), str(error)))
 
     def done(self, error: Exception | None, result: dict[str, Any]) -> None:
         """The `Done` of the keeper's verbs, for those that answer nothing."""

@@ -12,7 +12,7 @@ import os
 import sys
 
 from sampan import errors
-from sampan.api.containerd import cgroup_metrics
+from sampan.api.containerd import cgroup_metrics, runtime_objects
 from sampan.shim import requests
 from sampan.shim.messages import (
     PROCESS_DETAILS,
@@ -255,7 +255,7 @@ class Service:
     def update(self, call: Call) -> None:
         task = self.runs.forker.task(self._container(call.request["id"]).id)
         task.check("update")
-        resources = requests.document((call.request["resources"] or {"value": b"{}"})["value"], "resources")
+        resources = runtime_objects.decoded((call.request["resources"] or {"value": b"{}"})["value"], "resources")
         task.driver.update(task, resources, call.done)
 
     def stats(self, call: Call) -> None:

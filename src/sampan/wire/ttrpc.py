@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import struct
 
+from sampan import errors
 from sampan.wire import protobuf
 from sampan.wire.protobuf import BYTES, INT, STRING
 
@@ -41,6 +42,17 @@ MAX_PAYLOAD = 4 << 20
 # Codes of google.rpc.Code that this protocol itself has use for.
 OK, INVALID_ARGUMENT, RESOURCE_EXHAUSTED, UNIMPLEMENTED = 0, 3, 8, 12
 
+# google.rpc.Code of our kinds of error and back, as containerd's errdefs have it; any other kind is Unknown.
+KINDS: dict[int, type[errors.Error]] = {
+    3: errors.InvalidArgument,
+    5: errors.NotFound,
+    6: errors.AlreadyExists,
+    9: errors.Conflict,
+    12: errors.Unimplemented,
+    14: errors.Unavailable,
+}
+UNKNOWN = 2
+
 _HEADER = struct.Struct(">IIBB")
 _PAIR: Table = {1: ("key", STRING), 2: ("value", STRING)}
 _REQUEST: Table = {
@@ -52,6 +64,10 @@ _REQUEST: Table = {
 }
 _STATUS: Table = {1: ("code", INT), 2: ("message", STRING)}
 _RESPONSE: Table = {1: ("status", _STATUS), 2: ("payload", BYTES)}
+
+
+def code_of(error: Exception) -> int:
+    return next((code for code, kind in KINDS.items() if isinstance(error, kind)), UNKNOWN)
 
 
 class TtrpcError(ValueError):

@@ -11,7 +11,7 @@ from typing import Any
 from google.protobuf import empty_pb2
 
 from sampan import errors
-from sampan.api.containerd import cgroup_metrics
+from sampan.api.containerd import cgroup_metrics, runtime_objects
 from sampan.api.containerd.events import task_pb2 as told
 from sampan.api.containerd.services.tasks.v1 import tasks_pb2 as api
 from sampan.api.containerd.types import metrics_pb2
@@ -24,7 +24,7 @@ from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
 from sampan.containerd.metadata import now
-from sampan.containerd.processes import Processes, document
+from sampan.containerd.processes import Processes
 from sampan.containerd.runners import Runner
 from sampan.containerd.runtimes import KeeperRuntime, ShimRuntime
 from sampan.containerd.services import TaskExit
@@ -116,7 +116,7 @@ class TasksService:
         return await self.processes.create(
             namespace,
             container.id,
-            spec=document(spec, "container spec"),
+            spec=runtime_objects.decoded(spec, "container spec"),
             rootfs=rootfs,
             stdio=stdio,
             runtime=chosen.binary,

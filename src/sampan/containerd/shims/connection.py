@@ -17,25 +17,6 @@ from sampan.wire import ttrpc
 
 log = logging.getLogger("sampan.containerd.shims")
 
-# google.rpc.Code to our kinds: what containerd's errdefs make of it.
-KINDS: dict[int, type[errors.Error]] = {
-    3: errors.InvalidArgument,
-    5: errors.NotFound,
-    6: errors.AlreadyExists,
-    9: errors.Conflict,
-    12: errors.Unimplemented,
-    14: errors.Unavailable,
-}
-CODES: tuple[tuple[type[Exception], int], ...] = (
-    (errors.InvalidArgument, 3),
-    (errors.NotFound, 5),
-    (errors.AlreadyExists, 6),
-    (errors.Conflict, 9),
-    (errors.Unimplemented, 12),
-    (errors.Unavailable, 14),
-)
-_UNKNOWN = 2
-
 Handler = Callable[[bytes], Awaitable[bytes]]
 
 
@@ -118,7 +99,7 @@ class Connection:
             if event.code == ttrpc.OK:
                 self._answer(event.stream, event.payload)
             else:
-                self._answer(event.stream, KINDS.get(event.code, errors.Error)(event.message))
+                self._answer(event.stream, ttrpc.KINDS.get(event.code, errors.Error)(event.message))
 
     def _answer(self, stream: int, result: bytes | errors.Error) -> None:
         future = self._calls.get(stream)
@@ -205,8 +186,7 @@ class TtrpcServer:
         try:
             return ttrpc.Response(event.stream, await handler(event.payload))
         except errors.Error as error:
-            code = next((code for kind, code in CODES if isinstance(error, kind)), _UNKNOWN)
-            return ttrpc.Response(event.stream, b"", code, str(error))
+            return ttrpc.Response(event.stream, b"", ttrpc.code_of(error), str(error))
 
 
 async def listen(path: str, handlers: Mapping[str, Handler]) -> TtrpcServer:

@@ -106,13 +106,12 @@ class Commits:
         details = self.catalog.details_of(made)
         if details is None:
             raise InvalidArgument("the image that was made cannot be read")
-        if target is not None:
-            names.put(self.catalog, target, made.target)
-        else:
+        if target is None:
             names.keep(self.catalog, made)
-        self.catalog.names.delete(made.name)
-        if target is not None:
+        else:
+            names.put(self.catalog, target, made.target)
             self.events.publish("image", "tag", details.id, {**details.labels, "name": target.familiar})
+        self.catalog.names.delete(made.name)
         return details.id
 
 

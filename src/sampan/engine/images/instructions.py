@@ -13,13 +13,12 @@ from typing import Any
 import msgspec
 
 from sampan.api.docker.containers import Config, HealthConfig
+from sampan.engine.timestamps import duration
 from sampan.errors import InvalidArgument
 
 _SHELL = ["/bin/sh", "-c"]
 _WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""")
 _QUOTED = re.compile(r"""\\(.)|"((?:[^"\\]|\\.)*)"|'([^']*)'""")
-_UNIT_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)")
 
 
 def apply(config: Config, changes: Sequence[str]) -> Config:
@@ -147,7 +146,7 @@ def _healthcheck(config: Config, text: str) -> Config:
         if match[1] == "retries":
             options["retries"] = int(match[2]) if match[2].isdigit() else -1
         elif match[1] in ("interval", "timeout", "start-period", "start-interval"):
-            options[match[1].replace("-", "_")] = _nanoseconds(match[2])
+            options[match[1].replace("-", "_")] = duration(match[2])
         else:
             raise InvalidArgument(f"unknown flag: --{match[1]}")
         text = text[match.end() :]
@@ -159,13 +158,6 @@ def _healthcheck(config: Config, text: str) -> Config:
     form = json_words(rest.strip())
     test = ["CMD", *form] if form is not None else ["CMD-SHELL", rest.strip()]
     return _with(config, healthcheck=HealthConfig(test=test, **options))
-
-
-def _nanoseconds(text: str) -> int:
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidArgument(f'time: invalid duration "{text}"')
-    return int(sum(float(number) * _UNIT_NS[unit] for number, unit in parts))
 
 
 _INSTRUCTIONS: Mapping[str, Callable[[Config, str], Config]] = {
