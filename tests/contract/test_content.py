@@ -9,6 +9,7 @@ import pytest
 from sampan import errors
 from sampan.containerd.content import ContentStore
 from sampan.containerd.metadata import Metadata
+from sampan.containerd.reachability import DOCUMENT_LIMIT
 from sampan.oci import digest
 
 DATA = b"some bytes" * 1000
@@ -59,6 +60,19 @@ def test_what_was_written_is_read_under_its_digest(content):
     info = content.info(NAME)
     assert (info.digest, info.size, dict(info.labels)) == (NAME, len(DATA), {"a": "b"})
     assert [one.digest for one in content.walk()] == [NAME]
+
+
+def test_a_blob_that_is_too_large_for_a_document_is_not_read_whole(content):
+    """Whatever an image calls its manifest or configuration is read into memory (CVE-2023-25153)."""
+    for size, fits in ((DOCUMENT_LIMIT, True), (DOCUMENT_LIMIT + 1, False)):
+        name = content.put(bytes(size))
+        if fits:
+            assert len(content.read(name)) == size
+            continue
+        with pytest.raises(errors.InvalidArgument, match=f"content {name}: larger than {DOCUMENT_LIMIT} bytes"):
+            content.read(name)
+        with content.open(name) as file:
+            assert len(file.read()) == size
 
 
 def test_what_is_not_there_is_not_found(content):

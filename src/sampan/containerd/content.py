@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from sampan import errors
 from sampan.containerd.metadata import Metadata, labels_from, labels_text, now
+from sampan.containerd.reachability import DOCUMENT_LIMIT
 from sampan.containerd.services import ContentInfo
 from sampan.containerd.snapshots.janitor import Janitor
 from sampan.oci import digest as digests
@@ -68,7 +69,11 @@ class ContentStore:
 
     def read(self, digest: str) -> bytes:
         with self.open(digest) as file:
-            return file.read()
+            data = file.read(DOCUMENT_LIMIT + 1)
+        if len(data) > DOCUMENT_LIMIT:
+            # What an image calls its manifest may be any blob of it (CVE-2023-25153).
+            raise errors.InvalidArgument(f"content {digest}: larger than {DOCUMENT_LIMIT} bytes")
+        return data
 
     def open(self, digest: str) -> BinaryIO:
         self.info(digest)

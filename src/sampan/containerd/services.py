@@ -78,7 +78,7 @@ class Content(Protocol):
         """NotFound: content DIGEST: not found."""
 
     def read(self, digest: str) -> bytes:
-        """A small blob whole (manifest, config). NotFound."""
+        """A document whole (manifest, config). NotFound; InvalidArgument for a blob too large to be one."""
 
     def open(self, digest: str) -> BinaryIO:
         """A blob for reading; the caller closes it. NotFound."""
