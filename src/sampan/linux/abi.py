@@ -17,17 +17,17 @@ MACHINE = {"i686": "x86_64", "armv8l": "aarch64"}.get(os.uname().machine, os.una
 # The 64-bit tables of the two architectures that sampan ships for. A 32-bit interpreter needs other numbers.
 _SYSCALLS: dict[str, dict[str, int]] = {
     "x86_64": {
-        "rt_sigaction": 13, "ioctl": 16, "fcntl": 72, "capget": 125, "capset": 126, "personality": 135,
-        "fstatfs": 138, "pivot_root": 155, "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170,
-        "setdomainname": 171, "gettid": 186, "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251,
-        "ioprio_get": 252, "inotify_add_watch": 254, "inotify_rm_watch": 255, "unshare": 272,
-        "inotify_init1": 294, "prlimit64": 302, "syncfs": 306, "setns": 308, "sched_setattr": 314,
-        "renameat2": 316, "seccomp": 317, "bpf": 321,
+        "rt_sigaction": 13, "ioctl": 16, "socket": 41, "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "socketpair": 53,
+        "fcntl": 72, "capget": 125, "capset": 126, "personality": 135, "fstatfs": 138, "pivot_root": 155,
+        "prctl": 157, "mount": 165, "umount2": 166, "sethostname": 170, "setdomainname": 171, "gettid": 186,
+        "set_mempolicy": 238, "keyctl": 250, "ioprio_set": 251, "ioprio_get": 252, "inotify_add_watch": 254,
+        "inotify_rm_watch": 255, "unshare": 272, "inotify_init1": 294, "prlimit64": 302, "syncfs": 306, "setns": 308,
+        "sched_setattr": 314, "renameat2": 316, "seccomp": 317, "bpf": 321,
     },
     "aarch64": {
         "fcntl": 25, "inotify_init1": 26, "inotify_add_watch": 27, "inotify_rm_watch": 28, "ioctl": 29,
         "ioprio_set": 30, "ioprio_get": 31, "umount2": 39, "mount": 40, "pivot_root": 41, "fstatfs": 44,
-        "rt_sigaction": 134,
+        "rt_sigaction": 134, "socket": 198, "socketpair": 199, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212,
         "capget": 90, "capset": 91, "personality": 92, "unshare": 97, "sethostname": 161,
         "setdomainname": 162, "prctl": 167, "gettid": 178, "keyctl": 219, "set_mempolicy": 237,
         "prlimit64": 261, "syncfs": 267, "setns": 268, "sched_setattr": 274, "renameat2": 276,
@@ -359,6 +359,10 @@ SO_PASSCRED = 16
 SO_PEERCRED = 17
 SO_PEERPIDFD = 77
 SCM_RIGHTS = 1
+AF_UNIX, AF_INET = 1, 2
+SOCK_DGRAM, SOCK_SEQPACKET = 2, 5
+SOCK_CLOEXEC = 0o2000000
+MSG_PEEK = 0x02
 MSG_CTRUNC = 0x08
 MSG_TRUNC = 0x20
 MSG_NOSIGNAL = 0x4000

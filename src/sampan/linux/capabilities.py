@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import struct
 
 from sampan.linux import abi
-from sampan.linux.call import buffer, call
+from sampan.linux.call import buffer, call, read_u32, u32
 from sampan.linux.process import prctl
 
 TYPE_CHECKING = False
@@ -46,19 +45,18 @@ def last_cap() -> int:
 
 def capget(pid: int = 0) -> tuple[int, int, int]:
     """(effective, permitted, inheritable) of `pid` (0 is this thread). capget(2)."""
-    header = buffer(8, struct.pack("=Ii", abi.LINUX_CAPABILITY_VERSION_3, pid))
+    header = buffer(8, u32(abi.LINUX_CAPABILITY_VERSION_3, pid))
     data = buffer(24)
     call("capget", header, data)
-    low_e, low_p, low_i, high_e, high_p, high_i = struct.unpack("=6I", data.raw)
+    low_e, low_p, low_i, high_e, high_p, high_i = read_u32(data)
     return low_e | high_e << 32, low_p | high_p << 32, low_i | high_i << 32
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:
     """Set this thread's sets. Errors: EPERM for what is not in the old permitted set. capset(2)."""
-    header = buffer(8, struct.pack("=Ii", abi.LINUX_CAPABILITY_VERSION_3, 0))
+    header = buffer(8, u32(abi.LINUX_CAPABILITY_VERSION_3, 0))
     low = 0xFFFFFFFF
-    data = struct.pack(
-        "=6I",
+    data = u32(
         effective & low,
         permitted & low,
         inheritable & low,

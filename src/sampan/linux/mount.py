@@ -7,10 +7,9 @@ file descriptor; the caller closes it. Errors: OSError with the call's name and 
 from __future__ import annotations
 
 import os
-import struct
 
 from sampan.linux import abi
-from sampan.linux.call import call, cstring, failure
+from sampan.linux.call import call, cstring, failure, u64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -181,6 +180,6 @@ def mount_setattr(
         flags |= abi.AT_EMPTY_PATH
     if userns_fd:
         attr_set |= abi.MOUNT_ATTR_IDMAP
-    attr = struct.pack("=4Q", attr_set, attr_clr, propagation, userns_fd)
+    attr = u64(attr_set, attr_clr, propagation, userns_fd)
     name = cstring("mount_setattr", path)
     call("mount_setattr", dirfd, name, flags, attr, len(attr), path=path or f"fd {dirfd}")

@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
+from sys import byteorder
 
 from sampan.linux import abi
-from sampan.linux.call import buffer, call, cstring, failure
+from sampan.linux.call import buffer, call, cstring, failure, u64
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def openat2(dirfd: int, path: Path, flags: int, mode: int = 0, resolve: int = 0)
     Errors: OSError; EXDEV or ELOOP for a path that breaks a restriction, EAGAIN after many races with a rename.
     """
     creates = flags & os.O_CREAT or flags & os.O_TMPFILE == os.O_TMPFILE
-    how = struct.pack("=3Q", flags | os.O_CLOEXEC, mode if creates else 0, resolve)
+    how = u64(flags | os.O_CLOEXEC, mode if creates else 0, resolve)
     name = cstring("openat2", path)
     for _ in range(_RETRIES):
         try:
@@ -174,8 +174,7 @@ def fstatfs_type(fd: int) -> int:
     """The f_type of the file system behind `fd` (abi.*_MAGIC). fstatfs(2)."""
     room = buffer(256)
     call("fstatfs", fd, room)
-    kind: int = struct.unpack_from("=Q", room.raw)[0]
-    return kind & 0xFFFFFFFF
+    return int.from_bytes(room.raw[:8], byteorder) & 0xFFFFFFFF
 
 
 def renameat2(from_fd: int, from_path: Path, to_fd: int, to_path: Path, flags: int = 0) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
 from _signal import NSIG, SIG_DFL, SIG_IGN, getsignal, signal  # type: ignore[import-not-found]
 
 from sampan.linux import abi
@@ -19,11 +18,12 @@ from sampan.linux.call import (
     cstring,
     failure,
     read_int,
+    read_u32,
+    read_u64,
+    u32,
+    u64,
 )
 
-# struct clone_args, CLONE_ARGS_SIZE_VER2: flags, pidfd, child_tid, parent_tid, exit_signal, stack,
-# stack_size, tls, set_tid, set_tid_size, cgroup.
-_CLONE_ARGS = struct.Struct("=11Q")
 _SHARING = abi.CLONE_VM | abi.CLONE_VFORK | abi.CLONE_THREAD | abi.CLONE_SIGHAND | abi.CLONE_SETTLS
 _pidfd_word = buffer(4)
 _LIBC_SIGNALS = (32, 33)  # SIGCANCEL and SIGSETXID of glibc
@@ -39,7 +39,7 @@ def _libc_thread_id() -> int:
     word = buffer(8)
     try:
         call("prctl", abi.PR_GET_TID_ADDRESS, word)
-        at: int = struct.unpack("=Q", word.raw)[0]
+        at: int = read_u64(word)[0]
         return at if at and read_int(at) == call("gettid") else 0
     except OSError:
         return 0  # a kernel without CONFIG_CHECKPOINT_RESTORE: libc keeps the parent's id, used by no call here
@@ -61,19 +61,21 @@ def clone3(flags: int, cgroup_fd: int | None = None, exit_signal: int = abi.SIGC
     if child_tid:
         flags |= abi.CLONE_CHILD_SETTID | abi.CLONE_CHILD_CLEARTID
     # safe because the module keeps _pidfd_word alive and no other thread exists to use it meanwhile.
-    args = _CLONE_ARGS.pack(flags, address(_pidfd_word), child_tid, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd or 0)
+    # struct clone_args, CLONE_ARGS_SIZE_VER2: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size,
+    # tls, set_tid, set_tid_size, cgroup.
+    args = u64(flags, address(_pidfd_word), child_tid, 0, exit_signal, 0, 0, 0, 0, 0, cgroup_fd or 0)
     # safe because the caller is single-threaded, so no lock of libc or of Python is held by a thread that the
     # child lacks; the address space is copied, so the child goes on on its own copy of this very stack; and
     # the hooks are the ones that os.fork runs around fork(2).
     before_fork()
-    pid = call_held("clone3", args, _CLONE_ARGS.size)
+    pid = call_held("clone3", args, len(args))
     if pid == 0:
         after_fork_child()
         return 0, -1
     after_fork_parent()
     if pid < 0:
         raise failure("clone3", -pid)
-    return pid, struct.unpack("=i", _pidfd_word.raw)[0]
+    return pid, read_u32(_pidfd_word)[0]
 
 
 def unshare(flags: int) -> None:
@@ -148,14 +150,14 @@ def setdomainname(name: str) -> None:
 
 def prlimit(pid: int, resource: int, soft: int, hard: int) -> None:
     """Set a resource limit (abi.RLIMITS) of `pid` (0 is this process); abi.RLIM_INFINITY is no limit. prlimit(2)."""
-    call("prlimit64", pid, resource, struct.pack("=2Q", soft, hard), None)
+    call("prlimit64", pid, resource, u64(soft, hard), None)
 
 
 def getrlimit(pid: int, resource: int) -> tuple[int, int]:
     """(soft, hard) of a resource limit of `pid`. prlimit(2)."""
     old = buffer(16)
     call("prlimit64", pid, resource, None, old)
-    soft, hard = struct.unpack("=2Q", old.raw)
+    soft, hard = read_u64(old)
     return soft, hard
 
 
@@ -175,7 +177,7 @@ def sched_setattr(
     period: int = 0,
 ) -> None:
     """Set scheduling policy and attributes of `pid`; runtime, deadline and period in ns. sched_setattr(2)."""
-    attr = struct.pack("=IIQiIQQQ", 48, policy, flags, nice, priority, runtime, deadline, period)
+    attr = u32(48, policy) + u64(flags) + u32(nice & 0xFFFFFFFF, priority) + u64(runtime, deadline, period)
     call("sched_setattr", pid, attr, 0)
 
 

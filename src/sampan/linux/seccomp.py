@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import struct
+from sys import byteorder
 
 from sampan.linux import abi
-from sampan.linux.call import address, buffer, call, failure
+from sampan.linux.call import address, buffer, call, failure, u32, u64
 
 INSTRUCTION_SIZE = 8  # struct sock_filter
 BPF_MAXINSNS = 4096
@@ -24,7 +24,7 @@ def load(program: bytes, flags: int = 0) -> int | None:
     instructions = buffer(len(program), program)
     # struct sock_fprog: unsigned short len, then a pointer at offset 8. safe because `instructions` holds count
     # instructions and outlives the call, which copies them.
-    fprog = struct.pack("=H6xQ", count, address(instructions))
+    fprog = count.to_bytes(2, byteorder) + bytes(6) + u64(address(instructions))
     result = call("seccomp", abi.SECCOMP_SET_MODE_FILTER, flags, fprog)
     return result if flags & abi.SECCOMP_FILTER_FLAG_NEW_LISTENER else None
 
@@ -32,7 +32,7 @@ def load(program: bytes, flags: int = 0) -> int | None:
 def action_available(action: int) -> bool:
     """Whether the kernel knows the SECCOMP_RET_* `action`. Errors: OSError other than EOPNOTSUPP."""
     try:
-        call("seccomp", abi.SECCOMP_GET_ACTION_AVAIL, 0, struct.pack("=I", action))
+        call("seccomp", abi.SECCOMP_GET_ACTION_AVAIL, 0, u32(action))
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise

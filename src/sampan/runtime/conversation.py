@@ -13,11 +13,11 @@ from sampan.runtime.steps.situation import StepFailed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable
     from select import epoll
     from typing import Any
 
+    from sampan.linux.packets import PacketSocket
     from sampan.oci.spec import Resources
     from sampan.runtime.hook_runner import HookRunner
     from sampan.runtime.plan import Plan
@@ -46,7 +46,7 @@ class Launch:
         self,
         pid: int,
         pidfd: int,
-        sock: socket,
+        sock: PacketSocket,
         state: dict[str, Any],
         plan: Plan,
         tell: Callable[[str], object] | None = None,
@@ -57,7 +57,7 @@ class Launch:
         self.hooks = plan.hooks
         self.proceeded = False
         self.executed = False
-        self._sock: socket | None = sock
+        self._sock: PacketSocket | None = sock
         self._tell = tell
         self._runner: HookRunner | None = None
         self._poll: epoll | None = None

@@ -29,14 +29,13 @@ writes it to the process's standard error and exits with 1, as runc's does.
 
 from __future__ import annotations
 
-from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_SEQPACKET, socketpair
-
-from sampan.linux.sockets import recv_with_fds, send_with_fds
+from sampan.linux.packets import pair as pair
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Sequence
+
+    from sampan.linux.packets import PacketSocket
 
 MAPPED = "mapped"
 HOOKS = "hooks"
@@ -51,12 +50,7 @@ FAILED = "failed"
 _MAX_MESSAGE = 65536
 
 
-def pair() -> tuple[socket, socket]:
-    """(the parent's end, init's end), both close-on-exec and blocking. Errors: OSError."""
-    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)
-
-
-def send(sock: socket, word: str, payload: str = "", fds: Sequence[int] = ()) -> None:
+def send(sock: PacketSocket, word: str, payload: str = "", fds: Sequence[int] = ()) -> None:
     """One message; of one that is too long the middle is left out, since errors end with their reason.
 
     Errors: OSError, EPIPE when the other side has ended.
@@ -64,11 +58,11 @@ def send(sock: socket, word: str, payload: str = "", fds: Sequence[int] = ()) ->
     data = (f"{word}\0{payload}" if payload else word).encode("utf-8", "surrogateescape")
     if len(data) > _MAX_MESSAGE:
         data = data[: _MAX_MESSAGE - 1027] + b"..." + data[-1024:]
-    send_with_fds(sock, data, fds)
+    sock.send(data, fds)
 
 
-def receive(sock: socket) -> tuple[str, str, list[int]]:
+def receive(sock: PacketSocket) -> tuple[str, str, list[int]]:
     """(word, payload, fds) of the next message; word "" is the end. Errors: OSError."""
-    data, fds, _ = recv_with_fds(sock, _MAX_MESSAGE, 2)
+    data, fds = sock.receive(_MAX_MESSAGE, 2)
     word, _, payload = data.decode("utf-8", "surrogateescape").partition("\0")
     return word, payload, fds

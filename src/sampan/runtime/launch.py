@@ -25,10 +25,10 @@ from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from sampan.linux.packets import PacketSocket
     from sampan.oci.spec import Linux, Process, Spec
     from sampan.runtime.cgroup.unit import UnitPlan
     from sampan.runtime.host import HostFacts
@@ -154,7 +154,7 @@ def _hook_states(spec: Spec, kept: dict[str, Any]) -> dict[str, str]:
 
 
 def _parent(
-    spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, sock: socket, tell: Tell | None
+    spec: Spec, plan: Plan, kept: dict[str, Any], pid: int, pidfd: int, sock: PacketSocket, tell: Tell | None
 ) -> Launch:
     made = Launch(pid, pidfd, sock, {}, plan, tell)
     try:
@@ -171,7 +171,10 @@ def _parent(
             _move_devices(spec["linux"], pid)
         made.state = state.new(kept["id"], spec, kept["bundle"], kept["rootfs"], kept["paths"], pid,
                                procfs.start_time(pid), kept["cgroups"])  # fmt: skip
-        resources = spec.get("linux", {}).get("resources")
+        resources = spec.get("linux", {}).get("resources", {})
+        if kept["paths"]:
+            # As in runc: without a rule only the devices that every container has.
+            resources = {"devices": [], **resources}
         if resources:
             made.limit(kept["paths"], resources)
     except BaseException:

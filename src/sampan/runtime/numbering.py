@@ -25,7 +25,7 @@ def place(keep_fds: list[int], situation: Situation, keep: list[int]) -> None:
     number = situation.channel.fileno()
     if number in moves:
         situation.channel.detach()
-        situation.channel = type(situation.channel)(fileno=moves[number])
+        situation.channel = type(situation.channel)(moves[number])
     keep[:] = [moves.get(fd, fd) for fd in keep]
     for place, fd in enumerate(sources):
         os.dup2(fd, 3 + place, inheritable=True)

@@ -14,7 +14,7 @@ from sampan.runtime import handshake
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from sampan.linux.packets import PacketSocket
 
 _WORD = "made"
 
@@ -41,7 +41,7 @@ def fork(container: int, kinds: int) -> tuple[int, int]:
         theirs.close()
 
 
-def _between(container: int, kinds: int, channel: socket) -> bool:
+def _between(container: int, kinds: int, channel: PacketSocket) -> bool:
     """Only the new process returns from this."""
     try:
         process.set_dumpable(False)  # inherited: nobody in the container may trace the new process (CVE-2016-9962)

@@ -12,9 +12,9 @@ from sampan.runtime.steps.table import resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
     from collections.abc import Callable, Sequence
 
+    from sampan.linux.packets import PacketSocket
     from sampan.oci.spec import Spec
     from sampan.runtime.plan import Plan
     from sampan.runtime.steps.table import Perform
@@ -30,7 +30,7 @@ def spawn(
     tell: Tell | None,
     prepare: Callable[[Situation, list[int]], None],
     fork: Callable[[Situation, int | None], tuple[int, int]],
-) -> tuple[int, int, socket]:
+) -> tuple[int, int, PacketSocket]:
     """(pid, pidfd, our end of the channel) of a process that performs the plan.
 
     `prepare` completes its situation and adds to the descriptors that are open for it alone; `fork` makes it, born

@@ -6,8 +6,6 @@ matches decides, and what none matches is refused. Source: config-linux.md#allow
 
 from __future__ import annotations
 
-import struct
-
 from sampan.errors import InvalidArgument
 
 TYPE_CHECKING = False
@@ -16,11 +14,12 @@ if TYPE_CHECKING:
 
     Rule = tuple[bool, str, int, int, str]
 
-# What every container gets after the spec's own rules: making nodes, and the devices that the spec promises.
+# What every container gets after the spec's own rules: making nodes, the devices that the spec promises, and tun,
+# which runc 1.2.0 took away and, so many had come to rely on it, 1.2.4 gave back.
 ALWAYS: tuple[Rule, ...] = (
     (True, "c", -1, -1, "m"), (True, "b", -1, -1, "m"), (True, "c", 1, 3, "rwm"), (True, "c", 1, 8, "rwm"),
     (True, "c", 1, 7, "rwm"), (True, "c", 5, 0, "rwm"), (True, "c", 1, 5, "rwm"), (True, "c", 1, 9, "rwm"),
-    (True, "c", 136, -1, "rwm"), (True, "c", 5, 2, "rwm"),
+    (True, "c", 136, -1, "rwm"), (True, "c", 5, 2, "rwm"), (True, "c", 10, 200, "rwm"),
 )  # fmt: skip
 
 # <linux/bpf.h> for BPF_PROG_TYPE_CGROUP_DEVICE: struct bpf_cgroup_dev_ctx { access_type, major, minor }
@@ -40,10 +39,12 @@ def rules(given: list[DeviceRule]) -> list[Rule]:
         path = f"linux.resources.devices[{index}]"
         kind = rule.get("type") or "a"
         if kind not in ("a", "b", "c", "u"):
-            raise InvalidArgument(f"{path}.type: invalid cgroup device type {kind!r}")
-        access = rule.get("access") or "rwm"
+            raise InvalidArgument(f'{path}.type: invalid cgroup device type "{kind}"')
+        access = rule.get("access", "")
+        if not access:
+            raise InvalidArgument(f"{path}.access: device access at {index} field cannot be empty")
         if set(access) - set("rwm"):
-            raise InvalidArgument(f"{path}.access: device access at {index} field cannot be {access!r}")
+            raise InvalidArgument(f'{path}.access: device access at {index} field cannot be "{access}"')
         major, minor = rule.get("major", -1), rule.get("minor", -1)
         for name, number in (("major", major), ("minor", minor)):
             if number > _MAX_NUMBER:
@@ -54,12 +55,12 @@ def rules(given: list[DeviceRule]) -> list[Rule]:
 
 def v1_writes(given: list[DeviceRule]) -> list[tuple[str, str]]:
     """(control file, line) in the order of writing."""
-    found: list[tuple[str, str]] = []
+    found = [("devices.deny", "a")]  # a new cgroup begins with what its parent may use, often everything
     for allow, kind, major, minor, access in rules(given):
         name = "devices.allow" if allow else "devices.deny"
         if kind == "a" and major == -1 and minor == -1 and set(access) == set("rwm"):
             # The only way to begin with everything or nothing: "a" alone replaces the whole list.
-            found.append((name, "a"))
+            found = [(name, "a")]
             continue
         numbers = f"{'*' if major < 0 else major}:{'*' if minor < 0 else minor}"
         kinds = ("c", "b") if kind == "a" else (kind,)
@@ -113,4 +114,6 @@ def _one_rule(allow: bool, kind: str, major: int, minor: int, access: str) -> li
 
 
 def _insn(code: int, dst: int, src: int, offset: int, imm: int) -> bytes:
+    import struct  # for v2 alone
+
     return struct.pack("=BBhi", code, src << 4 | dst, offset, imm)

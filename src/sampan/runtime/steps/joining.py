@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
 
 from sampan.linux import abi, keyring, process
 from sampan.linux.call import call
@@ -99,9 +98,9 @@ def session_keyring(init: Situation, name: str) -> None:
 
 def loopback_up(init: Situation | None) -> None:
     """Raise `lo` of the new network namespace by ioctl: two calls, and no netlink code in a one-shot."""
-    sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)
+    sock = call("socket", abi.AF_INET, abi.SOCK_DGRAM | abi.SOCK_CLOEXEC, 0)
     try:
         request = b"lo".ljust(16, b"\0") + _IFF_UP.to_bytes(2, "little") + bytes(22)
-        call("ioctl", sock.fileno(), _SIOCSIFFLAGS, request)
+        call("ioctl", sock, _SIOCSIFFLAGS, request)
     finally:
-        sock.close()
+        os.close(sock)

@@ -6,7 +6,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from _socket import socket
+    from sampan.linux.packets import PacketSocket
 
 
 class StepFailed(Exception):
@@ -32,7 +32,7 @@ class Situation:
         "namespaces", "narrate", "null", "path", "proc", "root", "root_path", "sources", "states", "stdio",
     )  # fmt: skip
 
-    def __init__(self, channel: socket) -> None:
+    def __init__(self, channel: PacketSocket) -> None:
         self.channel = channel
         self.narrate = False
         self.stdio: tuple[int, int, int] | None = None
