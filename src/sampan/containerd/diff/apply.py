@@ -135,6 +135,7 @@ class LayerWriter:
         if entry.kind == layer_tar.LINK:
             target = names.clean(entry.linkname)
             if target != path and not self._link(path, target):
+                self._tree.allowance.take(len(path) + len(target))
                 self._links[path] = target
             return
         fd = self._tree.directory(parent)
@@ -158,6 +159,7 @@ class LayerWriter:
     def _attributes(self, entry: Entry, fd: int, name: bytes, path: bytes) -> None:
         """Of what was just made; a file's come when it is whole."""
         if not self._overlay:
+            self._tree.allowance.take(len(path))
             self._written.add(path)
         self._tree.implied.pop(path, None)
         self._applied.inodes += 1
@@ -232,6 +234,8 @@ class LayerWriter:
             self._xattrs(entry, fd)
         finally:
             os.close(fd)
+        if path not in self._times:
+            self._tree.allowance.take(len(path))
         self._times[path] = _times(entry)
 
     def _node_attributes(self, entry: Entry, fd: int, name: bytes) -> None:

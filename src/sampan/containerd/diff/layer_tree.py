@@ -17,8 +17,11 @@ from sampan.wire.layer_tar import Entry
 
 OPAQUE = "trusted.overlay.opaque"
 _MAX_LINKS = 40  # that path resolution follows; path_resolution(7)
-_KEPT_LENGTH = 4096
-_MAX_TARGET = 4095  # PATH_MAX less its NUL
+_KEPT = 1 << 16
+# Of the whole tree, which is in memory: eight million members with usual names. A node is what Python needs for one.
+_ALLOWANCE = 2 << 30
+_NODE = 200
+_WAITING = 128 << 20
 # Of ext4 with blocks of 4 KiB, where the same layer would be unpacked.
 _MAX_FILE = 1 << 44
 _TYPES = {layer_tar.FILE: stat.S_IFREG, layer_tar.DIRECTORY: stat.S_IFDIR, layer_tar.SYMLINK: stat.S_IFLNK,
@@ -35,6 +38,7 @@ class LayerTree:
         self.links: list[tuple[bytes, bytes]] = []
         self._mtime = 0
         self._waiting: dict[bytes, bytes] = {}
+        self._allowance, self._waiting_allowance = names.Allowance(_ALLOWANCE), names.Allowance(_WAITING)
         # Directories by clean path, dropped whenever a path may have got another meaning.
         self._kept: dict[bytes, Node] = {}
 
@@ -58,6 +62,7 @@ class LayerTree:
         if entry.kind == layer_tar.LINK:
             target = names.clean(entry.linkname)
             if target != path and not self._link(path, target):
+                self._waiting_allowance.take(len(path) + len(target))
                 self._waiting[path] = target
             return None
         directory = self.directory(parent)
@@ -67,6 +72,7 @@ class LayerTree:
             _describe(there, entry)
             return None
         node = _node(entry)
+        self._allowance.take(_NODE + len(name) + len(node.target) + sum(map(len, (node.xattrs or {}).values())))
         if there is not None:
             self._replaced(there, path)
             if entry.kind == layer_tar.DIRECTORY and is_whiteout(there):
@@ -93,8 +99,9 @@ class LayerTree:
             found = None if above is None else _children(above).get(name)
             if found is None or found.children is None:
                 found = self._resolve(path, True) or self.root
-            if len(path) <= _KEPT_LENGTH:
-                self._kept[path] = found
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            self._kept[path] = found
         return found
 
     def existing(self, path: bytes) -> Node | None:
@@ -120,6 +127,7 @@ class LayerTree:
                 if not make:
                     return None
                 _named(name, path)
+                self._allowance.take(_NODE + len(name))
                 node = children[name] = Node(stat.S_IFDIR | 0o755)
                 node.implied, node.mtime = True, self._mtime
             if node.target:
@@ -163,6 +171,7 @@ class LayerTree:
         children = _children(self.directory(parent))
         if name in children:
             self._replaced(children[name], path)
+        self._allowance.take(_NODE + len(name))
         children[name] = node
 
     def _replaced(self, node: Node, path: bytes) -> None:
@@ -182,6 +191,7 @@ class LayerTree:
         children = _children(self.directory(parent))
         there = children.get(removed)
         if there is None:
+            self._allowance.take(_NODE + len(removed))
             children[removed] = Node(stat.S_IFCHR)
         elif there.children is not None:
             # The layer brought the name itself, which stays (whiteouts are for what is below); the directory must then
@@ -213,7 +223,7 @@ def _node(entry: Entry) -> Node:
             raise _refused(entry.name, "File too large")
     elif entry.kind == layer_tar.SYMLINK:
         node.target = entry.linkname
-        if not 0 < len(entry.linkname) <= _MAX_TARGET:
+        if not 0 < len(entry.linkname) <= names.MAX_PATH:
             raise _refused(entry.name, "File name too long" if entry.linkname else "No such file or directory")
     elif entry.kind in (layer_tar.CHAR, layer_tar.BLOCK_DEVICE):
         node.rdev = (entry.major, entry.minor)
@@ -228,6 +238,7 @@ def _describe(node: Node, entry: Entry) -> None:
     if entry.kind == layer_tar.SYMLINK:
         node.mode = stat.S_IFLNK | 0o777
     node.uid, node.gid, node.mtime, node.implied = entry.uid, entry.gid, layer_tar.settable(entry.mtime), False
+    kept = dict(node.xattrs or {})
     for name, value in entry.xattrs.items():
         # What a file system refuses is left out, as the one that unpacks leaves it out (user.* of a device).
         if names.is_forged_xattr(name) or not name.startswith(("user.", "trusted.", "security.", "system.posix_acl_")):
@@ -238,7 +249,8 @@ def _describe(node: Node, entry: Entry) -> None:
             continue
         if not erofs.storable(name, value):
             raise _refused(entry.name, f'extended attribute "{name[:255]}": Argument list too long')
-        node.xattrs = {**(node.xattrs or {}), name: value}
+        kept[name] = value
+    node.xattrs = kept or None
 
 
 def _mark_opaque(node: Node) -> None:

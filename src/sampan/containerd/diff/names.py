@@ -8,12 +8,34 @@ WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARK = b".wh..wh..opq"
 # AUFS's own bookkeeping (.wh..wh.plnk, .wh..wh.aufs): read over, as docker and containerd do.
 META_PREFIX = b".wh..wh."
+# PATH_MAX less its NUL: docker and containerd, who give the kernel a member's whole path, refuse a longer one.
+MAX_PATH = 4095
+
+
+class Allowance:
+    """Bytes that one layer may make us remember. Its blob is no measure: a thousand members cost a few bytes.
+
+    `take` raises InvalidArgument when they are used up."""
+
+    __slots__ = ("_left",)
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def take(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise errors.InvalidArgument("invalid layer: too many names to remember")
 
 
 def clean(name: bytes) -> bytes:
     """`name` as the layer's root would read it: no leading "/", no "." and no "..", which stop at the root.
 
-    "" is the root itself. InvalidArgument for a NUL, which no file system takes."""
+    "" is the root itself. InvalidArgument for a NUL, which no file system takes, and for more than MAX_PATH bytes."""
+    if len(name) > MAX_PATH:
+        raise errors.InvalidArgument(
+            f'invalid name in layer: "{name[:100].decode(errors="replace")}...": File name too long'
+        )
     if b"\0" in name:
         raise errors.InvalidArgument("invalid name in layer: NUL byte")
     if not (name.startswith((b"/", b".")) or b"//" in name or b"/." in name):

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
-from sampan.containerd.diff.names import split
+from sampan.containerd.diff.names import Allowance, split
 from sampan.containerd.snapshots.janitor import empty
 from sampan.linux.paths import mkdirs_in_root, open_in_root
 
 _KEPT = 64
-# A longer path is walked name by name: PATH_MAX bounds what one system call takes.
-_LONG = 3000
+# Of paths that are remembered until the layer is whole: millions of members with usual names.
+_ALLOWANCE = 512 << 20
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -30,6 +30,7 @@ class Tree:
         self._removed = 0
         # Directories that no member has named so far: made because something lies in them.
         self.implied: dict[bytes, None] = {}
+        self.allowance = Allowance(_ALLOWANCE)
 
     def close(self) -> None:
         self.forget()
@@ -65,13 +66,12 @@ class Tree:
             if path in self._kept:
                 fd = os.dup(self._kept[path])
                 break
-            if len(path) <= _LONG:
-                try:
-                    fd = open_in_root(self.fd, path, _PATH)
-                    break
-                except FileNotFoundError:
-                    if not make:
-                        raise
+            try:
+                fd = open_in_root(self.fd, path, _PATH)
+                break
+            except FileNotFoundError:
+                if not make:
+                    raise
             missing.append(path)
             path = split(path)[0]
         if fd < 0:
@@ -90,11 +90,11 @@ class Tree:
             return os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=parent_fd)
         try:
             os.mkdir(name, 0o755, dir_fd=parent_fd)
+            self.allowance.take(len(path))
             self.implied[path] = None
         except FileExistsError:
-            if len(path) <= _LONG:
-                # A dangling symlink, or somebody's file: the first is followed inside the root, the second an error.
-                return mkdirs_in_root(self.fd, path)
+            # A dangling symlink, or somebody's file: the first is followed inside the root, the second an error.
+            return mkdirs_in_root(self.fd, path)
         return os.open(name, _PATH | os.O_NOFOLLOW, dir_fd=parent_fd)
 
     def remove(self, parent_fd: int, name: bytes) -> None:
