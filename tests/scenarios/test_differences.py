@@ -103,12 +103,6 @@ def test_push_of_an_image_that_is_not_there(docker: Docker, engine: Engine, shel
     assert "An image does not exist locally with the tag: nowhere/nothing" in body.decode()
 
 
-def test_links_are_names_with_docker_alone(docker: Docker, sampan: bool) -> None:
-    docker.ok("run", "-d", "--name", "quay", "busybox", "sleep", "100")
-    hosts = docker.ok("run", "--rm", "--link", "quay:pier", "busybox", "cat", "/etc/hosts")
-    assert ("pier" in hosts) is not sampan
-
-
 def weight(docker: Docker) -> dict[str, Any]:
     docker.ok("create", "--name", "one", "--blkio-weight", "300", "busybox", "true")
     return dict(docker.inspect("one")["HostConfig"])

@@ -199,3 +199,51 @@ def test_names_are_answered_again_after_the_engine_was_killed(docker: Docker, ha
     engine.start()
     there = {address(docker, "quay", harbour)}
     eventually(lambda: found(docker, "boat", "quay") == there, what="the name is answered")
+
+
+def test_a_link_on_the_default_bridge_is_a_line_of_hosts_variables_and_a_name(docker: Docker) -> None:
+    docker.ok("run", "-d", "--name", "quay", "-e", "DEPTH=9", "--expose", "80", "busybox", "sleep", "100")
+    docker.ok("run", "-d", "--name", "boat", "--link", "quay:the-pier", "busybox", "sleep", "100")
+    address = docker.inspect("quay")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    hosts = docker.ok("exec", "boat", "cat", "/etc/hosts")
+    (line,) = [line for line in hosts.splitlines() if "the-pier" in line]
+    assert line.split() == [address, "the-pier", docker.inspect("quay")["Config"]["Hostname"], "quay"]
+    docker.ok("exec", "boat", "ping", "-c", "1", "-w", "5", "the-pier")
+    told = docker.ok("exec", "boat", "env").splitlines()
+    assert {f"THE_PIER_PORT=tcp://{address}:80", f"THE_PIER_PORT_80_TCP_ADDR={address}", "THE_PIER_ENV_DEPTH=9",
+            "THE_PIER_NAME=/boat/the-pier"} <= set(told)  # fmt: skip
+    assert docker.inspect("boat")["HostConfig"]["Links"] == ["/quay:/boat/the-pier"]
+    assert docker.inspect("boat/the-pier")["Name"] == "/quay"
+    assert docker.ok("ps", "--no-trunc", "--format", "{{.Names}}", "-f", "name=quay") == "boat/the-pier,quay"
+
+
+def test_a_link_follows_its_container_to_another_address(docker: Docker) -> None:
+    docker.ok("run", "-d", "--name", "quay", "busybox", "sleep", "100")
+    docker.ok("run", "-d", "--name", "boat", "--link", "quay", "busybox", "sleep", "100")
+    before = docker.inspect("quay")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    docker.ok("stop", "-t", "0", "quay")
+    done = docker("restart", "-t", "0", "boat")
+    assert done.status == 1
+    assert "Cannot link to a non running container: /quay AS /boat/quay" in done.err
+    docker.ok("start", "quay")
+    docker.ok("start", "boat")
+    docker.ok("stop", "-t", "0", "quay")
+    docker.ok("run", "-d", "--name", "filler", "busybox", "sleep", "100")
+    docker.ok("start", "quay")
+    after = docker.inspect("quay")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    assert after != before or docker.inspect("filler")["NetworkSettings"]["Networks"]["bridge"]["IPAddress"] != before
+    hosts = docker.ok("exec", "boat", "cat", "/etc/hosts")
+    assert [line.split()[0] for line in hosts.splitlines() if "quay" in line.split()] == [after]
+    docker.ok("rm", "--link", "boat/quay")
+    assert docker.inspect("boat")["HostConfig"]["Links"] is None
+
+
+def test_a_link_on_a_user_defined_network_is_a_name_for_one_alone(docker: Docker) -> None:
+    docker.ok("network", "create", "harbour")
+    try:
+        docker.ok("run", "-d", "--name", "quay", "--network", "harbour", "busybox", "sleep", "100")
+        docker.ok("run", "--rm", "--network", "harbour", "--link", "quay:pier", "busybox", "ping", "-c1", "-w5", "pier")
+        assert docker("run", "--rm", "--network", "harbour", "busybox", "ping", "-c1", "-w5", "pier").status == 1
+        docker.ok("rm", "-f", "quay")
+    finally:
+        docker.ok("network", "rm", "harbour")

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 import msgspec
 
 from sampan.api.docker.containers import Config, CreateRequest, CreateResponse, EndpointSettings, HostConfig, LogConfig
-from sampan.engine.containers import command, copyup, mounts, names, verify
+from sampan.engine.containers import command, copyup, links, mounts, names, verify
 from sampan.engine.containers import layers as stacks
 from sampan.engine.containers.model import Container, Mount
 from sampan.engine.containers.room import Room
@@ -114,6 +114,7 @@ def _record(room: Room, request: CreateRequest, image: ImageRecord, container_id
         host_config=host_config,
         runtime=host_config.runtime,
         mounts=mounts.collect(config, host_config, room.store.get, os.path.exists),
+        links=links.collect(room.store, host_config),
     )
 
 

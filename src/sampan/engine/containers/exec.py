@@ -9,7 +9,7 @@ from typing import Any
 
 from sampan.api.docker.containers import ExecCreateRequest, ExecInspect, ProcessConfig
 from sampan.containerd.services import TaskIO
-from sampan.engine.containers import capabilities, failures, resources, spec
+from sampan.engine.containers import capabilities, failures, links, resources, spec
 from sampan.engine.containers.attach import Streams, open_pipe
 from sampan.engine.containers.execs import Exec
 from sampan.engine.containers.live import Attachment
@@ -138,7 +138,12 @@ def process_object(room: Room, record: Container, entry: Exec, console_size: Seq
         room.facts.capabilities,
     )
     hostname = config.hostname
-    env = spec.environment([*config.env, *request.env], hostname, request.tty, user.home)
+    env = spec.environment(
+        [*links.variables(record.name, links.now(room, record)), *config.env, *request.env],
+        hostname,
+        request.tty,
+        user.home,
+    )
     process: dict[str, Any] = {
         "terminal": request.tty,
         "user": spec.user(user),

@@ -9,6 +9,7 @@ import msgspec
 
 from sampan.api.docker.containers import State, document
 from sampan.api.docker.networks import NetworkSettings
+from sampan.engine.containers import links
 from sampan.engine.containers.model import Container, mount_point, time_text
 from sampan.engine.containers.room import Room
 from sampan.engine.logging import drivers
@@ -39,7 +40,7 @@ def inspect(room: Room, reference: str, size: bool = False) -> dict[str, Any]:
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": sorted(room.live.of(record.id).execs) or None,
-        "HostConfig": document(record.host_config),
+        "HostConfig": {**document(record.host_config), "Links": links.shown(room.store, record)},
         "GraphDriver": {"Data": None, "Name": room.core.snapshots.name},
         "Mounts": [_mount(record, number) for number in range(len(record.mounts))],
         "Config": config,

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from sampan.api.docker.containers import NetworkSettings, Port, document
-from sampan.engine.containers import inspect
+from sampan.engine.containers import inspect, links
 from sampan.engine.containers.model import Container, mount_point
 from sampan.engine.containers.room import Room
 from sampan.engine.filters import Filters
@@ -46,6 +46,7 @@ def list_containers(
     """ContainerSummary documents, newest first. InvalidArgument; NotFound for the container of before or since."""
     _check(filters)
     records = _window(room, filters)
+    linked = links.names(room.store.all())
     shown = []
     for record in records:
         if not _listed(record, filters, everything or bool(limit)):
@@ -53,6 +54,8 @@ def list_containers(
         settings = _settings(room, record)
         if _matches(room, record, settings, filters):
             shown.append(_summary(room, record, settings, size))
+            if record.id in linked:
+                shown[-1]["Names"] = sorted([*shown[-1]["Names"], *linked[record.id]])
             if limit and len(shown) >= limit:
                 break
     return shown

@@ -78,6 +78,14 @@ class Mount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     create_source: bool = False
 
 
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """A legacy link: the linked container by id, and the name that it had then."""
+
+    alias: str
+    container_id: str
+    name: str
+
+
 class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One container. Times in nanoseconds since the epoch, 0 for never; `name` without Docker's leading slash.
 
@@ -94,6 +102,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     config: Config
     host_config: HostConfig
     mounts: list[Mount] = []
+    links: list[Link] = []
     runtime: str = ""
     status: str = "created"
     pid: int = 0

@@ -5,15 +5,23 @@ from __future__ import annotations
 import msgspec
 
 from sampan.engine.containers import kill, restarts, start, stop
+from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
 from sampan.engine.containers.signals import parse_signal
-from sampan.errors import NotFound
+from sampan.errors import Error, NotFound
 
 
 async def restart(room: Room, reference: str, seconds: int | None = None, signal: str = "") -> None:
-    """NotFound, and the failures of stop and start. A container with --rm survives its restart."""
+    """NotFound, InvalidArgument (signal), and Error for what stop or start would not do. --rm survives it."""
     record = room.store.get(reference)
     number = parse_signal(signal) if signal else kill.stop_signal(record)
+    try:
+        await _restart(room, record, number, seconds)
+    except Error as error:
+        raise Error(f"Cannot restart container {reference}: {error}") from error
+
+
+async def _restart(room: Room, record: Container, number: int, seconds: int | None) -> None:
     live = room.live.of(record.id)
     if record.status == "restarting":
         restarts.cancel(room, record, live)
@@ -28,7 +36,7 @@ async def restart(room: Room, reference: str, seconds: int | None = None, signal
     async with live.lock:
         current = room.store.find(record.id)
         if current is None:
-            raise NotFound(f"No such container: {reference}")
+            raise NotFound(f"No such container: {record.id}")
         if not current.has_task:
             await start.run(room, msgspec.structs.replace(current, manually_stopped=False), live)
         room.publish(current, "restart")

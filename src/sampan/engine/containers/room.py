@@ -112,8 +112,11 @@ class Room:
 
     def networks_changed(self, container_id: str, before: Plan, after: Plan) -> None:
         """A running container has joined a network or left one."""
+        from sampan.engine.containers import links
+
         record, settings = self.store.get(container_id), self.settings
         directory = self.directory(record.id)
+        before, after = (links.with_hosts(plan, links.now(self, record)) for plan in (before, after))
         files.follow(directory, before, after, record.host_config, settings.dns, settings.dns_search)
 
     def publish(self, container: Container, action: str, **attributes: str) -> None:

@@ -61,7 +61,8 @@ class Resolved:
     `hostname` and `domainname` as the container sees them; `network` is bridge, none, host or container (Plan.kind);
     `joined` the pid whose namespace is joined, by "network", "pid" and "ipc"; `user` of the process; `files` the
     host's paths of hostname, hosts and resolv.conf by their container path; `volumes` the host's directory by
-    destination; `shm` the directory that a shareable or joined /dev/shm is bound from ("" for none)."""
+    destination; `shm` the directory that a shareable or joined /dev/shm is bound from ("" for none); `linked` the
+    variables of linked containers."""
 
     hostname: str
     user: User
@@ -74,6 +75,7 @@ class Resolved:
     init: str = ""
     cgroup_parent: str = "/sampan"
     ulimits: Sequence[str] = ()
+    linked: Sequence[str] = ()
 
 
 def runtime_spec(container: Container, resolved: Resolved, facts: HostFacts) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def _process(
         "terminal": config.tty,
         "user": user(resolved.user),
         "args": args,
-        "env": environment(config.env, resolved.hostname, config.tty, resolved.user.home),
+        "env": environment([*resolved.linked, *config.env], resolved.hostname, config.tty, resolved.user.home),
         "cwd": config.working_dir or "/",
         "capabilities": capability_sets(caps, resolved.user.uid),
         "noNewPrivileges": security.no_new_privileges,

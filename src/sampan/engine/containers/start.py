@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack, suppress
 import msgspec
 
 from sampan.containerd.services import TaskIO
-from sampan.engine.containers import docker_init, failures, files, health, layers, spec, users, volume_use
+from sampan.engine.containers import docker_init, failures, files, health, layers, links, spec, users, volume_use
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container, after
 from sampan.engine.containers.room import Room
@@ -66,6 +66,8 @@ async def run(room: Room, record: Container, live: Live) -> None:
     live.starting = False
     live.move()
     volume_use.begins(room, record)
+    with suppress(OSError):  # a neighbour's file that it took away itself
+        links.started(room, record)
     room.publish(record, "start")
     health.begin(room, record)
     if live.early_exit is not None:
@@ -133,6 +135,8 @@ def resolve(room: Room, record: Container, plan: Plan) -> spec.Resolved:
     """Everything the spec planner needs to know of this start. NotFound, Conflict (a joined container that does not
     run), InvalidArgument (user, missing bind source)."""
     host_config = record.host_config
+    linked = links.linked(room, record, plan)
+    plan = links.with_hosts(plan, linked)
     joined: dict[str, int] = {}
     hostname, domainname = record.config.hostname, record.config.domainname
     if plan.kind == "container":
@@ -167,6 +171,7 @@ def resolve(room: Room, record: Container, plan: Plan) -> spec.Resolved:
         init=docker_init.path(room.settings.state, room.facts.machine) if host_config.init else "",
         cgroup_parent=room.settings.cgroup_parent or "/sampan",
         ulimits=room.settings.default_ulimits,
+        linked=links.variables(record.name, linked),
     )
 
 
@@ -189,7 +194,7 @@ def _joined(room: Room, reference: str, kind: str) -> Container:
 
 def _sources(room: Room, record: Container) -> dict[str, str]:
     """The directory behind each volume and bind, which must exist now."""
-    found = {}
+    found: dict[str, str] = {}
     for mount in record.mounts:
         if mount.type == "volume":
             directory = room.volumes.mount(mount.name)

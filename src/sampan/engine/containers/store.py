@@ -16,7 +16,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from sampan.engine.containers.model import Container
+from sampan.engine.containers.model import Container, Link
 from sampan.errors import AlreadyExists, InvalidArgument, NotFound
 
 _SCHEMA = """
@@ -69,9 +69,27 @@ class Store:
         matches = [found for found in self._ids[start : start + 2] if found.startswith(reference)]
         if len(matches) > 1:
             raise InvalidArgument(f"multiple IDs found with provided prefix: {reference}")
+        if not matches and "/" in reference.removeprefix("/"):
+            return self._linked(reference)
         if not matches:
             raise NotFound(f"No such container: {reference}")
         return self._records[matches[0]]
+
+    def callers(self, container_id: str) -> Iterator[tuple[Container, Link]]:
+        """The containers that have a legacy link to this one."""
+        for record in self._records.values():
+            for link in record.links:
+                if link.container_id == container_id:
+                    yield record, link
+
+    def _linked(self, reference: str) -> Container:
+        """By PARENT/ALIAS, the name of a legacy link."""
+        parent, _, alias = reference.removeprefix("/").partition("/")
+        record = self._records.get(self._names.get(parent, ""))
+        for link in record.links if record else ():
+            if link.alias == alias and link.container_id in self._records:
+                return self._records[link.container_id]
+        raise NotFound(f"No such container: {reference}")
 
     @contextmanager
     def name_reserved(self, name: str, container_id: str) -> Iterator[None]:

@@ -12,6 +12,7 @@ from sampan.engine.containers import (
     create,
     inspect,
     kill,
+    links,
     pause,
     prune,
     rename,
@@ -27,7 +28,6 @@ from sampan.engine.containers import list as listing
 from sampan.engine.containers.room import Room
 from sampan.engine.filters import Filters
 from sampan.engine.http.messages import api_version, empty, extent, flag, number, read, reply
-from sampan.errors import InvalidArgument
 
 
 def name_of(request: web.Request) -> str:
@@ -62,7 +62,8 @@ def _lifecycle(room: Room) -> list[web.RouteDef]:
 
     async def remove_container(request: web.Request) -> web.Response:
         if flag(request, "link"):
-            raise InvalidArgument("legacy links are not supported")
+            links.remove(room.store, name_of(request))
+            return empty()
         await rm.remove(room, name_of(request), force=flag(request, "force"), volumes=flag(request, "v"))
         return empty()
 
@@ -77,7 +78,7 @@ def _lifecycle(room: Room) -> list[web.RouteDef]:
         web.post("/containers/{id}/stop", stop_container),
         web.post("/containers/{id}/restart", restart_container),
         web.post("/containers/{id}/kill", kill_container),
-        web.delete("/containers/{id}", remove_container),
+        web.delete("/containers/{id:.+}", remove_container),
     ]
 
 
@@ -162,7 +163,7 @@ def _reading(room: Room) -> list[web.RouteDef]:
 
     return [
         web.get("/containers/json", list_containers, allow_head=False),
-        web.get("/containers/{id}/json", inspect_container, allow_head=False),
+        web.get("/containers/{id:.+}/json", inspect_container, allow_head=False),
         web.get("/containers/{id}/top", top_container, allow_head=False),
         web.get("/containers/{id}/changes", changes_of_container, allow_head=False),
     ]

@@ -54,12 +54,22 @@ class Directory:
         """Whom the container can call by name: the running members of its user-defined networks, itself among them."""
         found = []
         for own in filter(is_user_defined, self._store.endpoints_of(self.container_id)):
+            links = self._links(own.network_name)
             for endpoint in self._store.endpoints_in(own.network_id):
                 container = self._store.container(endpoint.container_id)
                 if container is not None:
-                    called = tuple(name.lower() for name in dns_names(container, endpoint.aliases))
+                    known = dns_names(container, endpoint.aliases)
+                    known += [alias for name, alias in links if name in (*known, container.container_id)]
+                    called = tuple(name.lower() for name in known)
                     found.append(names.Member(called, endpoint.network_name, endpoint.ip_address))
         return found
+
+    def _links(self, network_name: str) -> list[tuple[str, str]]:
+        """(name, alias) of `--link`: what this container alone calls another one by."""
+        container = self._store.container(self.container_id)
+        settings = container.endpoints.get(network_name) if container else None
+        parted = (text.partition(":") for text in (settings.links or () if settings else ()))
+        return [(name, alias or name) for name, _, alias in parted]
 
     def upstreams(self) -> list[str]:
         """Who is asked for other names; nobody when all of the container's networks are internal."""
