@@ -8,6 +8,7 @@ import gzip
 import io
 import os
 import stat
+import struct
 import subprocess
 import tarfile
 from collections.abc import Sequence
@@ -47,10 +48,11 @@ class Upper:
 class Bottom:
     """A place to unpack one layer into, with a canary outside that must stay as it is.
 
-    `erofs`: the directory stays empty, and what the layer shows is a mount of the file beside it."""
+    `erofs`: the directory stays empty, and what the layer shows is a mount of the file beside it. `alone`: as in a
+    process that only unpacks."""
 
-    def __init__(self, path: Path, erofs: bool = False) -> None:
-        self.path, self.erofs = path, erofs
+    def __init__(self, path: Path, erofs: bool = False, alone: bool = False) -> None:
+        self.path, self.erofs, self.alone = path, erofs, alone
         self.mounts: dict[Path, int] = {}
         self.directory = path / "n" / "fs"
         self.directory.mkdir(parents=True)
@@ -83,7 +85,7 @@ class Bottom:
     def unpack_bytes(self, data: bytes, *, stacks: bool = True, root: Upper | None = None) -> Unpacked:
         where = root.directory if root else self.directory
         if not self.erofs:
-            return unpack(io.BytesIO(data), str(where), str(where.parent), stacks=stacks)
+            return unpack(io.BytesIO(data), str(where), str(where.parent), stacks=stacks, alone=self.alone)
         if not stacks:
             pytest.skip("a layer with an index is never unpacked over another")
         self.forget(where)
@@ -110,11 +112,13 @@ class Bottom:
         assert (self.path / "outside" / "canary").read_text() == "alive"
 
 
-@pytest.fixture(params=["directory", "erofs"])
+@pytest.fixture(params=["directory", "alone", "erofs"])
 def bottom(request, tmp_path):
-    bottom = Bottom(tmp_path, erofs=request.param == "erofs")
+    umask = os.umask(0o22)
+    bottom = Bottom(tmp_path, erofs=request.param == "erofs", alone=request.param == "alone")
     yield bottom
     bottom.close()
+    os.umask(umask)
 
 
 def opaque(path: Path) -> bool:
@@ -325,6 +329,39 @@ def test_a_time_that_nobody_can_set_is_1970(bottom, time):
     other.pax_headers["mtime"] = str(time)
     bottom.unpack(info, other)
     assert [(bottom.root / name).stat().st_mtime for name in ("f", "d")] == [0, 0]
+
+
+@pytest.mark.parametrize("mode", [0o0, 0o444, 0o600, 0o664, 0o777, 0o4755, 0o2755, 0o6711, 0o1777, 0o100644])
+@pytest.mark.parametrize(("uid", "gid"), [(0, 0), (0, 8), (8, 0)])
+def test_a_file_has_its_mode_and_owner_whatever_they_are(bottom, mode, uid, gid):
+    bottom.unpack(
+        file("empty", mode=mode, uid=uid, gid=gid),
+        file("full", b"content", mode=mode, uid=uid, gid=gid),
+        symlink("link", "full", uid=uid, gid=gid, mode=0o777),
+    )
+    for name in ("empty", "full"):
+        status = (bottom.root / name).stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (mode & 0o7777, uid, gid)
+    status = (bottom.root / "link").lstat()
+    assert (status.st_uid, status.st_gid) == (uid, gid)
+
+
+def test_a_default_acl_does_not_change_what_is_brought_below_it(bottom):
+    # Version 2; user:: rwx, group:: ---, other:: ---: what setfacl -d -m g::-,o::- writes. acl(5), xattr(7)
+    acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", tag, perm, -1) for tag, perm in ((1, 7), (4, 0), (32, 0)))
+    bottom.unpack(
+        xattrs(directory("d", mode=0o755), system__posix_acl_default=acl),
+        file("d/f", b"content", mode=0o664),
+    )
+    assert stat.S_IMODE((bottom.root / "d/f").stat().st_mode) == 0o664
+
+
+@pytest.mark.parametrize("bottom", ["alone"], indirect=True)
+def test_what_the_directory_gives_to_new_files_does_not_come_through(bottom):
+    os.chown(bottom.directory, 0, 8)
+    bottom.directory.chmod(0o2755)
+    bottom.unpack(file("f", b"content", mode=0o664), symlink("s", "f"))
+    assert [(bottom.root / name).lstat().st_gid for name in ("f", "s")] == [0, 0]
 
 
 def test_a_setgid_parent_does_not_give_its_group_away(bottom):

@@ -15,6 +15,7 @@ Any other input raises TarError and nothing else; memory used is bounded by META
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 
@@ -214,9 +215,7 @@ class LayerTar:
             minor,
             prefix,
         ) = _HEADER.unpack(block)
-        # The sum of all bytes with the field itself as blanks. Adler-32's lower half is that sum (modulo a prime just
-        # below 2**16, plus one) and comes 20 times faster than adding up in Python.
-        if zlib.adler32(block) & 0xFFFF != (_number(checksum) + sum(checksum) - 8 * 32 + 1) % 65521:
+        if zlib.adler32(block) & 0xFFFF != _adler(checksum):
             signed = sum(b - 256 if b > 127 else b for b in block[:148] + block[156:]) + 8 * 32
             if _number(checksum) != signed:
                 raise TarError("invalid tar header")
@@ -350,6 +349,8 @@ class _SparseRecords:
         self.extents: list[tuple[int, int]] = []
 
 
+# Modes, owners, times and sizes are the same few over and over.
+@functools.lru_cache(1024)
 def _number(field: bytes) -> int:
     """An octal or base-256 header number."""
     if field[0] & 0x80:
@@ -363,6 +364,15 @@ def _number(field: bytes) -> int:
         return int(digits, 8)
     except ValueError:
         raise TarError("invalid tar header: number") from None
+
+
+@functools.lru_cache(1024)
+def _adler(checksum: bytes) -> int:
+    """What a header with this field has for the lower half of its Adler-32.
+
+    The field is the sum of all bytes with itself as blanks. Adler-32's lower half is the sum of all bytes (modulo a
+    prime just below 2**16, plus one) and comes 20 times faster than adding up in Python."""
+    return (_number(checksum) + sum(checksum) - 8 * 32 + 1) % 65521
 
 
 def settable(time: int) -> int:

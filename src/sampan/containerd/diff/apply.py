@@ -24,6 +24,7 @@ from sampan.wire.layer_tar import Entry, LayerTar, TarError
 OVERLAY, REMOVE = "overlay", "remove"
 
 _BLOCK = 4096
+_DEFAULT_ACL = "system.posix_acl_default"
 _NAME_MAX = 255
 
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -50,9 +51,12 @@ class Applied:
 class LayerWriter:
     """Feed it a layer's tar; then `finish`. Every path stays inside `root`, whatever the tar says.
 
-    InvalidArgument for bytes that are no layer; OSError when the file system refuses. `close` in any case."""
+    `unmasked`: this process' umask is 0, so that a file can be made with its mode. InvalidArgument for bytes that are
+    no layer; OSError when the file system refuses. `close` in any case."""
 
-    def __init__(self, root: str, scratch: str, *, whiteouts: str = OVERLAY, userxattr: bool = False) -> None:
+    def __init__(
+        self, root: str, scratch: str, *, whiteouts: str = OVERLAY, userxattr: bool = False, unmasked: bool = False
+    ) -> None:
         self._tree = Tree(root, scratch)
         self._tar = LayerTar()
         self._overlay = whiteouts == OVERLAY
@@ -63,6 +67,10 @@ class LayerWriter:
         self._links: dict[bytes, bytes] = {}
         self._written: set[bytes] = set()  # for REMOVE: an opaque mark spares what this layer brought
         self._applied = Applied()
+        # Whether what is made has our owner and the mode it is made with: true until a directory here gives its group
+        # (set-gid) or an access control list to what is made inside.
+        self._born_right = unmasked and self._overlay and _is_pristine(self._tree.fd)
+        self._owner = (os.geteuid(), os.getegid())
 
     def feed(self, data: bytes | memoryview) -> None:
         try:
@@ -171,7 +179,9 @@ class LayerWriter:
     def _create(self, entry: Entry, fd: int, name: bytes) -> None:
         """FileExistsError when something is there."""
         if entry.kind == layer_tar.FILE:
-            self._file = os.open(name, _NEW_FILE, 0o600, dir_fd=fd)
+            self._file = os.open(
+                name, _NEW_FILE, entry.mode & 0o777 if self._is_born_right(entry) else 0o600, dir_fd=fd
+            )
             if entry.sparse:
                 os.ftruncate(self._file, entry.size)
             self._applied.size += -(-entry.size // _BLOCK) * _BLOCK
@@ -219,12 +229,18 @@ class LayerWriter:
             return
         self._file = None
         try:
-            os.fchown(fd, entry.uid, entry.gid)
-            os.fchmod(fd, entry.mode & 0o7777)
-            self._xattrs(entry, fd)
+            if not self._is_born_right(entry):
+                os.fchown(fd, entry.uid, entry.gid)
+                os.fchmod(fd, entry.mode & 0o7777)
+            if entry.xattrs:
+                self._xattrs(entry, fd)
             os.utime(fd, ns=_times(entry))
         finally:
             os.close(fd)
+
+    def _is_born_right(self, entry: Entry) -> bool:
+        """Whether a file or symlink has its owner and mode from the start. No set-id bits, which writing may clear."""
+        return self._born_right and (entry.uid, entry.gid) == self._owner and not entry.mode & 0o7000
 
     def _directory_attributes(self, entry: Entry, fd: int, path: bytes) -> None:
         """Takes `fd`. The times come last of all, in `finish`: every member made inside changes them."""
@@ -234,12 +250,15 @@ class LayerWriter:
             self._xattrs(entry, fd)
         finally:
             os.close(fd)
+        if entry.mode & stat.S_ISGID or _DEFAULT_ACL in entry.xattrs:
+            self._born_right = False
         if path not in self._times:
             self._tree.allowance.take(len(path))
         self._times[path] = _times(entry)
 
     def _node_attributes(self, entry: Entry, fd: int, name: bytes) -> None:
-        os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
+        if entry.kind != layer_tar.SYMLINK or not self._is_born_right(entry):
+            os.chown(name, entry.uid, entry.gid, dir_fd=fd, follow_symlinks=False)
         if entry.kind != layer_tar.SYMLINK:
             # safe because `name` was just made as a node in a directory that nobody else writes: no symlink is followed
             os.chmod(name, entry.mode & 0o7777, dir_fd=fd)
@@ -347,6 +366,11 @@ class LayerWriter:
 def _times(entry: Entry) -> tuple[int, int]:
     modified = layer_tar.settable(entry.mtime)
     return (modified if entry.atime is None else layer_tar.settable(entry.atime), modified)
+
+
+def _is_pristine(fd: int) -> bool:
+    """Whether the directory is empty and what is made in it inherits nothing of it."""
+    return not os.listdir(fd) and not os.fstat(fd).st_mode & stat.S_ISGID and _DEFAULT_ACL not in os.listxattr(fd)
 
 
 def _is_directory(fd: int, name: bytes) -> bool:

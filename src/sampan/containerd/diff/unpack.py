@@ -7,6 +7,7 @@ decompresses and hashes ahead of the one that writes: both release the interpret
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -33,19 +34,22 @@ class Unpacked:
 
 
 def unpack(
-    source: Source, root: str, scratch: str, *, stacks: bool, userxattr: bool = False, ahead: bool = False
+    source: Source, root: str, scratch: str, *, stacks: bool, userxattr: bool = False, alone: bool = False
 ) -> Unpacked:
     """Write the layer read from `source` into directory `root`.
 
     `stacks`: the directory is one layer of an overlay; otherwise it is a copy of the layers below. `scratch` is a
-    directory on the same file system. `ahead`: read in a thread. InvalidArgument for bytes that are no layer; OSError;
-    what `source` raises."""
-    writer = LayerWriter(root, scratch, whiteouts=OVERLAY if stacks else REMOVE, userxattr=userxattr)
+    directory on the same file system. `alone`: this process does nothing else, so that it reads in a thread and makes
+    files without a umask. InvalidArgument for bytes that are no layer; OSError; what `source` raises."""
+    whiteouts = OVERLAY if stacks else REMOVE
+    if alone:
+        os.umask(0)
+    writer = LayerWriter(root, scratch, whiteouts=whiteouts, userxattr=userxattr, unmasked=alone)
     hasher = digest.hasher()
     try:
         chunks = _hashed(source, hasher.update)
         size = 0
-        for chunk in _read_ahead(chunks) if ahead else chunks:
+        for chunk in _read_ahead(chunks) if alone else chunks:
             size += len(chunk)
             writer.feed(chunk)
         return Unpacked(f"sha256:{hasher.hexdigest()}", writer.finish(), size)

@@ -10,6 +10,7 @@ after a crash of the core nobody writes into a directory that is being thrown aw
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -25,6 +26,8 @@ def main(descriptor: int, path: str) -> None:
     from sampan.containerd.diff import unpack  # noqa: F401 - imported once, for all children
     from sampan.linux.process import default_signals
 
+    # A collection finds nothing here that would be worth the look, and writes to pages that children share.
+    gc.disable()
     default_signals()
     # A terminal's interrupt is for the core, which then closes the socket.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -81,7 +84,7 @@ def _outcome(job: dict[str, object], layer: int) -> dict[str, object]:
                 str(job["scratch"]),
                 stacks=bool(job["stacks"]),
                 userxattr=bool(job["userxattr"]),
-                ahead=True,
+                alone=True,
             )
         except errors.InvalidArgument as error:
             return {"invalid": str(error)}
