@@ -141,11 +141,19 @@ def test_without_a_process_the_layer_is_unpacked_here(tmp_path):
     assert done.applied.inodes == 5 and (tmp_path / "x/fs/implied/two").read_bytes() == b"2"
 
 
-def test_the_process_ends_when_no_layer_is_on_its_way(unpackers):
+def test_the_process_ends_when_no_layer_is_on_its_way(unpackers, tmp_path):
+    unpackers.unpack(io.BytesIO(TAR), WORTH, *into(tmp_path, "x"), stacks=True, userxattr=False)
     process = unpackers._process
     assert process is not None
     unpackers.rest()
     assert process.returncode == 0
+
+
+def test_one_that_was_not_needed_is_not_waited_for_while_it_starts(unpackers):
+    process = unpackers._process
+    assert process is not None
+    unpackers.rest()
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_process_and_children_end_with_a_core_that_is_killed(tmp_path):

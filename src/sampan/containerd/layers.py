@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from sampan.containerd.services import Progress
 from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.native import NativeSnapshotter
 from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
+from sampan.containerd.snapshots.writeback import Writeback
 from sampan.oci.image import Descriptor
 
 _T = TypeVar("_T")
@@ -71,7 +73,25 @@ class Layers:
         # Twice the downloads: layers whose blob is already here unpack beside those that are coming.
         self.threads = ThreadPoolExecutor(2 * downloads, thread_name_prefix="layer")
         self._unpackers = Unpackers()
+        self._writeback = Writeback(snapshots.sync)
+        self._pulls = 0
         self._blob_locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """Layers will come, though nobody knows yet which: what unpacks them may get ready."""
+        if not isinstance(self.snapshots, ErofsSnapshotter):
+            self._unpackers.begin()
+        self._pulls += 1
+        try:
+            yield
+        finally:
+            self._pulls -= 1
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self.jobs and not self._pulls:
+            self._unpackers.rest()
 
     def recover(self) -> None:
         """After a crash: extractions that nobody finished."""
@@ -102,17 +122,16 @@ class Layers:
         """`job` has ended."""
         if self.jobs.get(job.layer.chain) is job:
             del self.jobs[job.layer.chain]
-        if not self.jobs:
-            self._unpackers.rest()
+        self._rest()
 
     def unpack(self, source: Source, size: int, root: str) -> Unpacked:
         """In a thread: a layer whose blob has `size` bytes into directory `root`. InvalidArgument when it is none."""
         snapshots = self.snapshots
         if isinstance(snapshots, ErofsSnapshotter):
             return snapshots.unpack(source, root)
-        return self._unpackers.unpack(
-            source, size, root, os.path.dirname(root), stacks=snapshots.stacks, userxattr=snapshots.userxattr
-        )
+        kind = {"stacks": snapshots.stacks, "userxattr": snapshots.userxattr}
+        with self._writeback.writing() if size >= WORTH else nullcontext():
+            return self._unpackers.unpack(source, size, root, os.path.dirname(root), **kind)
 
     def unpack_stored(self, blob: Descriptor, root: str, moved: Callable[[int], None]) -> Unpacked:
         """In a thread: the same from the content store; `moved` hears how far it is. Error in docker's words."""

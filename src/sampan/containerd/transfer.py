@@ -95,7 +95,7 @@ class RegistryTransfer:
             _tell_end(progress, image, wanted, fresh=False)
             return image
         before = image.target.digest if image else ""
-        with self._leases.held(f"pull-{os.urandom(8).hex()}") as lease:
+        with self._leases.held(f"pull-{os.urandom(8).hex()}") as lease, self._layers.expected():
             target = await self._document(repository, lease, resolved)
             # Not before: what does not exist is a plain error to clients, not one inside a stream of progress.
             progress(Progress(wanted.digest or wanted.tag, f"Pulling from {wanted.path}"))

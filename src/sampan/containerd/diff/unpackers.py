@@ -36,6 +36,7 @@ class Unpackers:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._jobs: socket.socket | None = None
+        self._used = False
 
     def begin(self) -> None:
         """Have the process ready. Takes a millisecond, of which none is waiting for it."""
@@ -52,6 +53,7 @@ class Unpackers:
                 log.warning("layers are unpacked without a process of their own: %s", error)
                 return
             self._jobs = ours
+            self._used = False
 
     def rest(self) -> None:
         """No layer is on its way: end the process."""
@@ -86,6 +88,7 @@ class Unpackers:
                 if self._jobs is None:
                     raise ConnectionError("no process")
                 socket.send_fds(self._jobs, [job], [layer, outcome])
+                self._used = True
         except OSError:
             os.close(feed)
             os.close(told)
@@ -101,6 +104,9 @@ class Unpackers:
             self._jobs.close()
             self._jobs = None
         if self._process is not None:
+            if not self._used:
+                # It may not have read its own code yet, which the loop shall not wait for; and it has no child.
+                self._process.kill()
             self._process.wait()
             self._process = None
 
