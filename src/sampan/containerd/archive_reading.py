@@ -27,6 +27,8 @@ REF_ANNOTATION = "org.opencontainers.image.ref.name"
 _PLAIN_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 # A layer's type by its first bytes: docker's own archives have plain tars, other writers' need not.
 _LAYER_TYPES = ((b"\x1f\x8b", _PLAIN_LAYER + ".gzip"), (b"\x28\xb5\x2f\xfd", _PLAIN_LAYER + ".zstd"))
+# Of the members' names and where they lead: an archive has some ten for each layer.
+_ALLOWANCE = 16 << 20
 _DOCUMENTS = ("index.json", "manifest.json", "oci-layout", "repositories")
 
 
@@ -56,6 +58,7 @@ class Importer:
         self._documents: dict[str, bytes] = {}
         self._blobs: dict[str, str] = {}  # path in the archive -> digest
         self._links: dict[str, str] = {}
+        self._allowance = names.Allowance(_ALLOWANCE)
 
     def feed(self, data: bytes | memoryview) -> None:
         try:
@@ -94,6 +97,7 @@ class Importer:
     def _begin(self, entry: Entry) -> None:
         path = names.clean(entry.name).decode(errors="replace")
         self._path = path
+        self._allowance.take(len(entry.name) + len(entry.linkname))
         if entry.kind in (layer_tar.SYMLINK, layer_tar.LINK):
             # A symlink's target is read from where it stands, a hard link's from the top.
             parent = path.rpartition("/")[0] + "/" if entry.kind == layer_tar.SYMLINK else ""
@@ -133,7 +137,7 @@ class Importer:
 
     def _from_index(self, index: Any) -> list[Imported]:
         found = []
-        for member in index.get("manifests") or () if isinstance(index, dict) else ():
+        for member in _array(index, "manifests") if isinstance(index, dict) else ():
             descriptor = descriptor_from(member)
             if not self._content.has(descriptor.digest):
                 raise errors.InvalidArgument(f"invalid image archive: {descriptor.digest} is missing")
@@ -152,9 +156,9 @@ class Importer:
             raise errors.InvalidArgument("invalid image archive: manifest.json")
         found = []
         for item in items:
-            layers = [self._digest(path) for path in item.get("Layers") or ()]
+            layers = [self._digest(path) for path in _array(item, "Layers")]
             target = self._manifest(self._digest(item.get("Config")), layers)
-            tags = tuple(_normal(str(tag)) for tag in item.get("RepoTags") or ())
+            tags = tuple(_normal(str(tag)) for tag in _array(item, "RepoTags"))
             found.append(Imported(tags, target))
         return _joined(found)
 
@@ -230,6 +234,13 @@ def _joined(found: Iterable[Imported]) -> list[Imported]:
 
 def _members(target: Descriptor, names: Sequence[str]) -> list[Descriptor]:
     return [replace(target, annotations={NAME_ANNOTATION: name}) for name in names] or [target]
+
+
+def _array(document: Mapping[str, Any], key: str) -> Sequence[Any]:
+    found = document.get(key) or ()
+    if not isinstance(found, list | tuple):
+        raise errors.InvalidArgument(f'invalid image archive: "{key}" is no list')
+    return found
 
 
 def _normal(name: str) -> str:

@@ -69,11 +69,10 @@ class ContentStore:
 
     def read(self, digest: str) -> bytes:
         with self.open(digest) as file:
-            data = file.read(DOCUMENT_LIMIT + 1)
-        if len(data) > DOCUMENT_LIMIT:
-            # What an image calls its manifest may be any blob of it (CVE-2023-25153).
-            raise errors.InvalidArgument(f"content {digest}: larger than {DOCUMENT_LIMIT} bytes")
-        return data
+            if os.fstat(file.fileno()).st_size > DOCUMENT_LIMIT:
+                # What an image calls its manifest may be any blob of it (CVE-2023-25153).
+                raise errors.InvalidArgument(f"content {digest}: larger than {DOCUMENT_LIMIT} bytes")
+            return file.read()
 
     def open(self, digest: str) -> BinaryIO:
         self.info(digest)
