@@ -10,6 +10,7 @@ from typing import Any
 
 from sampan import errors
 from sampan.containerd import identifiers
+from sampan.containerd.labels import checked_labels
 from sampan.containerd.metadata import Metadata, labels_from, labels_text, now
 
 _TABLE = """
@@ -67,7 +68,6 @@ class Containers:
 
     def get(self, container_id: str) -> Container:
         """NotFound."""
-        identifiers.validate(container_id)
         row = self._metadata.row(
             f"select {_COLUMNS} from containers where namespace=? and id=?",  # noqa: S608
             self._namespace,
@@ -95,13 +95,21 @@ class Containers:
             query = "select 1 from containers where namespace=? and id=?"
             if self._metadata.row(query, self._namespace, container.id) is not None:
                 raise errors.AlreadyExists(f'container "{container.id}": already exists')
+            if "" in container.labels:
+                value = container.labels[""]
+                raise errors.Error(
+                    f'failed to write container "{container.id}": failed to set label ""="{value}": key required'
+                )
             self._write(replace(container, created_at=stamp, updated_at=stamp))
         return self.get(container.id)
 
     def update(self, container: Container, paths: Sequence[str]) -> Container:
         """Take over the fields that `paths` name, all that may change when it is empty. NotFound, InvalidArgument."""
         with self._metadata.transaction():
-            stored = self.get(container.id)
+            try:
+                stored = self.get(container.id)
+            except errors.NotFound:
+                raise errors.NotFound(f'container "{container.id}": not found') from None
             if not paths:
                 if container.snapshotter != stored.snapshotter:
                     raise errors.InvalidArgument("container.Snapshotter field is immutable: invalid argument")
@@ -111,7 +119,10 @@ class Containers:
             changed = stored
             for path in paths:
                 changed = _with(changed, container, path)
-            validate(changed)
+            try:
+                validate(changed)
+            except errors.InvalidArgument as error:
+                raise errors.InvalidArgument(f"update failed validation: {error}") from error
             self._write(replace(changed, updated_at=now()))
         return self.get(container.id)
 
@@ -122,7 +133,7 @@ class Containers:
                 "delete from containers where namespace=? and id=?", (self._namespace, container_id)
             )
             if cursor.rowcount == 0:
-                raise errors.NotFound(f'container "{container_id}": not found')
+                raise errors.NotFound(f"container {container_id}: not found")
 
     def _write(self, one: Container) -> None:
         values = (
@@ -160,11 +171,10 @@ def validate(container: Container) -> None:
     except errors.InvalidArgument as error:
         raise errors.InvalidArgument(f"container.ID: {error}") from error
     if any(not key for key in container.extensions):
-        raise errors.InvalidArgument("extension keys must not be zero-length: invalid argument")
+        raise errors.InvalidArgument("container.Extension keys must not be zero-length: invalid argument")
+    checked_labels(container.labels, "containers.Labels")
     if not container.runtime:
         raise errors.InvalidArgument("container.Runtime.Name must be set: invalid argument")
-    if container.spec is None:
-        raise errors.InvalidArgument("container.Spec must be set: invalid argument")
     if container.snapshot_key and not container.snapshotter:
         raise errors.InvalidArgument(
             "container.Snapshotter must be set if container.SnapshotKey is set: invalid argument"
@@ -172,23 +182,22 @@ def validate(container: Container) -> None:
 
 
 def _with(stored: Container, given: Container, path: str) -> Container:
-    """`stored` with the field at `path` from `given`; a member of a map that is not given goes."""
+    """`stored` with the field at `path` from `given`; a label that is not given goes, an extension becomes empty."""
     if path.startswith("labels."):
         key = path.removeprefix("labels.")
         return replace(stored, labels={**stored.labels, key: given.labels.get(key, "")})
     if path.startswith("extensions."):
         key = path.removeprefix("extensions.")
-        kept = {k: v for k, v in stored.extensions.items() if k != key}
-        return replace(stored, extensions={**kept, **{k: v for k, v in given.extensions.items() if k == key}})
+        return replace(stored, extensions={**stored.extensions, key: given.extensions.get(key, Payload("", b""))})
     if path == "labels":
         return replace(stored, labels=given.labels)
     if path == "spec":
-        return replace(stored, spec=given.spec)
+        return replace(stored, spec=given.spec or stored.spec)
     if path == "extensions":
         return replace(stored, extensions=given.extensions)
     if path == "image":
         return replace(stored, image=given.image)
-    if path in ("snapshotkey", "snapshot_key"):
+    if path == "snapshotkey":
         return replace(stored, snapshot_key=given.snapshot_key)
     raise errors.InvalidArgument(f'cannot update "{path}" field on "{stored.id}": invalid argument')
 

@@ -12,12 +12,12 @@ or an empty filter matches everything. An absent field has the value "": it neve
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sampan import errors
+from sampan.containerd.patterns import pattern
 
 Fields = Callable[[Sequence[str]], str | None]
 """The value of a field path of one object, None when it is not present."""
@@ -26,6 +26,9 @@ _FIELD = re.compile(r"[A-Za-z0-9_]+")
 _OPERATOR = re.compile(r"[=!~]+")
 _VALUE = re.compile(r"[^,\s]+")
 _QUOTES = '"/|'
+# Go's escapes in a quoted string; anything else behind a backslash is an error.
+_ESCAPE = re.compile(r"""\\(?:([abfnrtv\\'"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([0-7]{3})|)""")
+_CONTROLS = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class Selector:
             return found == self.value
         if self.operator == "!=":
             return (found or "") != self.value
+        # A pattern that is none is no error in containerd: it matches nothing.
         return self.pattern is not None and self.pattern.search(found or "") is not None
 
 
@@ -79,31 +83,31 @@ class _Parser:
             return found
         while True:
             found.append(self._selector())
-            self._space()
             if self._at == len(self._text):
                 return found
-            self._expect(",")
+            if self._peek() != ",":
+                raise self._wrong(f"unexpected input: {self._peek()}")
+            self._at += 1
 
     def _selector(self) -> Selector:
         path = [self._field()]
         while self._peek() == ".":
             self._at += 1
             path.append(self._field())
-        self._space()
         if self._peek() in ("", ","):
             return Selector(tuple(path), "", "")
+        self._space()
         start = self._at
+        if self._peek() in ("/", "|", '"'):
+            # Read as a quoted string, and only then found to be no operator.
+            self._quoted(True)
+            self._at = start
         operator = self._token(_OPERATOR, 'expected an operator ("=="|"!="|"~=")')
         if operator not in ("==", "!=", "~="):
             self._at = start
             raise self._wrong(f'unsupported operator "{operator}"')
         value = self._value(operator == "~=")
-        if operator != "~=":
-            return Selector(tuple(path), operator, value)
-        try:
-            return Selector(tuple(path), operator, value, re.compile(value))
-        except (re.error, RecursionError, OverflowError) as error:
-            raise self._wrong(f"error parsing regexp: {error}") from error
+        return Selector(tuple(path), operator, value, pattern(value) if operator == "~=" else None)
 
     def _field(self) -> str:
         self._space()
@@ -131,8 +135,7 @@ class _Parser:
         if quote != '"':
             return inner.replace("\\" + quote, quote)
         try:
-            decoded: str = json.loads(f'"{inner}"')
-            return decoded
+            return _ESCAPE.sub(_unescaped, inner)
         except ValueError:
             self._at = start
             raise self._wrong("unquoting failed") from None
@@ -144,11 +147,6 @@ class _Parser:
         self._at = found.end()
         return found[0]
 
-    def _expect(self, character: str) -> None:
-        if self._peek() != character:
-            raise self._wrong(f'expected "{character}"')
-        self._at += 1
-
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
 
@@ -158,7 +156,19 @@ class _Parser:
 
     def _wrong(self, what: str) -> errors.InvalidArgument:
         before, after = self._text[: self._at], self._text[self._at :]
+        place = f"{before} >|{after[:1]}|< {after[1:]}" if after else before
         # Twice the kind: containerd's text, to which its edge adds the kind once more.
-        return errors.InvalidArgument(
-            f"filters: parse error: [{before} >|{after[:1]}|< {after[1:]}]: {what}: invalid argument: invalid argument"
-        )
+        return errors.InvalidArgument(f"filters: parse error: [{place}]: {what}: invalid argument: invalid argument")
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    """ValueError for what is no escape."""
+    letter, *numbers, octal = found.groups()
+    if letter:
+        return _CONTROLS.get(letter, letter)
+    for number in numbers:
+        if number:
+            return chr(int(number, 16))
+    if octal:
+        return chr(int(octal, 8))
+    raise ValueError(found[0])

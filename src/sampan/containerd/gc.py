@@ -11,6 +11,7 @@ snapshots are the engine's containers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from sampan import errors
@@ -44,9 +45,17 @@ def references(labels: Mapping[str, str]) -> Iterator[Node]:
             yield "snapshot", snapshotter, value
 
 
-def collect(metadata: Metadata, stores: Stores, is_engines: bool) -> int:
-    """One transaction: what is unreachable when it begins goes. Bytes freed."""
-    freed = 0
+@dataclass(slots=True)
+class Collection:
+    """What one collection has done: bytes freed, and (snapshotter, key) of each snapshot that went."""
+
+    freed: int = 0
+    snapshots: list[tuple[str, str]] = field(default_factory=list)
+
+
+def collect(metadata: Metadata, stores: Stores, is_engines: bool) -> Collection:
+    """One transaction: what is unreachable when it begins goes."""
+    done = Collection()
     with metadata.transaction(durable=True):
         _expire(stores)
         content = {info.digest: info for info in stores.content.walk()}
@@ -54,12 +63,13 @@ def collect(metadata: Metadata, stores: Stores, is_engines: bool) -> int:
             (name, info.name): info for name, snapshotter in stores.snapshotters.items() for info in snapshotter.walk()
         }
         marked = _mark(metadata, stores, content, snapshots, is_engines)
-        freed += _sweep_snapshots(stores, snapshots, marked)
+        _sweep_snapshots(stores, snapshots, marked, done)
         for digest, info in content.items():
             if ("content", "", digest) not in marked:
                 stores.content.delete(digest)
-                freed += info.size
-    return freed + _sweep_ingests(metadata, stores)
+                done.freed += info.size
+    done.freed += _sweep_ingests(metadata, stores)
+    return done
 
 
 def _expire(stores: Stores) -> None:
@@ -139,9 +149,10 @@ def _roots(
             yield "snapshot", snapshotter, key
 
 
-def _sweep_snapshots(stores: Stores, snapshots: Mapping[tuple[str, str], SnapshotInfo], marked: set[Node]) -> int:
+def _sweep_snapshots(
+    stores: Stores, snapshots: Mapping[tuple[str, str], SnapshotInfo], marked: set[Node], done: Collection
+) -> None:
     """Children go before their parents."""
-    freed = 0
     doomed = {node: info for node, info in snapshots.items() if ("snapshot", *node) not in marked}
     while doomed:
         parents = {(snapshotter, info.parent) for (snapshotter, _), info in doomed.items()}
@@ -150,11 +161,11 @@ def _sweep_snapshots(stores: Stores, snapshots: Mapping[tuple[str, str], Snapsho
             info = doomed.pop((snapshotter, key))
             store = stores.snapshotters[snapshotter]
             if info.kind == "committed":
-                freed += store.usage(key).size
+                done.freed += store.usage(key).size
             store.remove(key)
+            done.snapshots.append((snapshotter, key))
         if not leaves:
             break  # no chain has a circle; a damaged one shall not hang the core
-    return freed
 
 
 def _sweep_ingests(metadata: Metadata, stores: Stores) -> int:

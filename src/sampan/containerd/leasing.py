@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from sampan import errors
 from sampan.containerd.metadata import Metadata, labels_from, labels_text, now
+from sampan.oci import digest as digests
 
 EXPIRE_LABEL = "containerd.io/gc.expire"
 FLAT_LABEL = "containerd.io/gc.flat"
@@ -83,6 +84,8 @@ class Leasing:
     def add(self, lease: str, kind: str, ref: str) -> None:
         """Protect one more; it need not exist yet. NotFound, InvalidArgument, Unimplemented (kind)."""
         _check(kind, ref)
+        if not ref:
+            raise errors.Error("key required")
         with self._metadata.transaction() as connection:
             self.get(lease)
             connection.execute(
@@ -100,6 +103,15 @@ class Leasing:
                 (self._namespace, lease, kind, ref),
             )
 
+    def hold(self, lease: str, kind: str, ref: str) -> None:
+        """`add` for a request that is made under the lease; nothing when that is "". NotFound."""
+        if not lease:
+            return
+        try:
+            self.add(lease, kind, ref)
+        except errors.NotFound:
+            raise errors.NotFound("lease does not exist: not found") from None
+
     def resources(self, lease: str) -> Sequence[tuple[str, str]]:
         """(kind, ref) of everything it protects. NotFound."""
         self.get(lease)
@@ -114,7 +126,17 @@ class Leasing:
 
 
 def _check(kind: str, ref: str) -> None:
-    if kind not in (CONTENT, INGESTS, IMAGES) and not (kind.startswith(SNAPSHOTS) and kind.count("/") == 1):
+    """In containerd's words."""
+    first, _, rest = kind.partition("/")
+    if first == "snapshots":
+        if not rest or "/" in rest:
+            raise errors.InvalidArgument(f"invalid snapshot resource type {kind}: invalid argument")
+    elif first not in (CONTENT, INGESTS, IMAGES):
         raise errors.Unimplemented(f"resource type {kind} not supported yet: not implemented")
-    if not ref:
-        raise errors.InvalidArgument("resource has no id: invalid argument")
+    elif rest:
+        raise errors.InvalidArgument(f"invalid resource type {kind}: invalid argument")
+    if kind == CONTENT:
+        try:
+            digests.validate(ref)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"invalid content resource id {ref}: {error}: invalid argument") from error

@@ -33,7 +33,6 @@ class Namespaces:
 
     def get(self, name: str) -> Namespace:
         """NotFound."""
-        identifiers.validate(name)
         row = self._metadata.row("select labels from namespaces where name=?", name)
         if row is None:
             raise errors.NotFound(f'namespace "{name}": not found')
@@ -43,7 +42,7 @@ class Namespaces:
         """As `get`, but a namespace that nobody made yet is one without labels: clients ask before they write."""
         try:
             return self.get(name)
-        except (errors.NotFound, errors.InvalidArgument):
+        except errors.NotFound:
             return Namespace(name)
 
     def list(self) -> Sequence[Namespace]:

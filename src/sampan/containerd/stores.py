@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,7 +60,7 @@ def open_stores(
     """Those of `namespace`, on the database and the directories below `root`. `is_engines`: see `gc.collect`."""
 
     def collect() -> int:
-        return gc.collect(metadata, stores, is_engines)
+        return gc.collect(metadata, stores, is_engines).freed
 
     stores = Stores(
         namespace,
@@ -84,6 +84,8 @@ class StoreTable:
         self._opened: dict[str, Stores] = {core.namespace: core.stores}
         self._changes: dict[str, tuple[int, bool]] = {}
         self._collections: set[asyncio.Task[int]] = set()
+        # Told of what each collection has taken, with the namespace.
+        self.on_collected: Callable[[str, gc.Collection], None] = lambda namespace, done: None
 
     def of(self, namespace: str) -> Stores:
         """InvalidArgument for a name that is none."""
@@ -112,7 +114,9 @@ class StoreTable:
         names = {one.name for one in self.namespaces.list()} - {self.core.namespace} | {asking}
         for name in sorted(names):
             self._changes.pop(name, None)
-            freed += await asyncio.to_thread(self.of(name).images.collect)
+            done = await asyncio.to_thread(gc.collect, self.metadata, self.of(name), name == self.core.namespace)
+            self.on_collected(name, done)
+            freed += done.freed
         return freed
 
     def close(self) -> None:

@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 # The registered algorithms (descriptor.md, "Registered algorithms"); the grammar allows others, which we cannot check.
 HEX_LENGTH = {"sha256": 64, "sha512": 128}
 
+_GRAMMAR = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[a-zA-Z0-9=_-]+\Z")
 _REGISTERED = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 
 
 def validate(digest: str) -> str:
     """`digest` itself when it is a well-formed sha256 or sha512 one; InvalidArgument otherwise."""
     if not _REGISTERED.match(digest):
-        if ":" in digest and digest.partition(":")[0] not in HEX_LENGTH:
-            raise errors.InvalidArgument("unsupported digest algorithm")
+        if _GRAMMAR.match(digest):
+            algorithm, _, encoded = digest.partition(":")
+            if algorithm not in HEX_LENGTH:
+                raise errors.InvalidArgument("unsupported digest algorithm")
+            if len(encoded) != HEX_LENGTH[algorithm]:
+                raise errors.InvalidArgument("invalid checksum digest length")
         raise errors.InvalidArgument("invalid checksum digest format")
     return digest
 

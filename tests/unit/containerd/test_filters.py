@@ -33,7 +33,10 @@ def fields(path):
         ('labels."a.b/c"=="x"', False),
         ("name,empty", True),
         ("name,absent", False),
-        (" name == docker.io/library/busybox:1 , empty", True),
+        (" name == docker.io/library/busybox:1, empty", True),
+        ('name=="docker.io/library/busy\\x62ox\\u003a1"', True),
+        # no regular expression matches nothing, and is no error
+        ("name~=(", False),
     ],
 )
 def test_a_filter_matches_what_its_selectors_say(text, expected):
@@ -57,9 +60,10 @@ def test_one_of_several_filters_is_enough_and_none_is_no_restriction():
         ("bad//", "filters: parse error: [bad >|/|< /]: expected an operator"),
         ("name==/x/", "invalid quote encountered"),
         ('name=="x', "quoted literal not terminated"),
-        ("name~=(", "error parsing regexp"),
-        ("name,", "expected field or quoted"),
-        ("name==a b", 'expected ","'),
+        ("name,", "[name,]: expected field or quoted"),
+        ("name==", "[name==]: expected value or quoted"),
+        ("name==a , empty", "[name==a >| |< , empty]: unexpected input:  "),
+        ("labels.a/b", "[labels.a >|/|< b]: quoted literal not terminated"),
         ('name=="\\q"', "unquoting failed"),
     ],
 )

@@ -59,7 +59,7 @@ BAD = {
     "a\n": "invalid reference format",
     "https://r.io/a": "invalid reference format",
     "a@sha256:abc": "invalid reference format",
-    f"a@{DIGEST}0": "invalid checksum digest format",
+    f"a@{DIGEST}0": "invalid checksum digest length",
     "a@md5:" + "0" * 32: "unsupported digest algorithm",
     "0f" * 32: "cannot specify 64-byte hexadecimal strings",
     "r.io/" + "a" * 256: "repository name must not be more than 255 characters",

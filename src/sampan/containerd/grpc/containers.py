@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 from google.protobuf import empty_pb2
+from grpclib import GRPCError, Status
 
 from sampan.api.containerd.events import container_pb2 as told
 from sampan.api.containerd.services.containers.v1 import containers_pb2 as api
@@ -42,7 +43,6 @@ class ContainersService:
                 yield _message(found)
 
     async def create(self, call: Call, request: api.CreateContainerRequest) -> api.CreateContainerResponse:
-        fields.checked_labels(request.container.labels)
         made = self._table.of(call.namespace).containers.create(_container(request.container))
         self._table.changed(call.namespace)
         payload = told.ContainerCreate(id=made.id, image=made.image)
@@ -53,7 +53,8 @@ class ContainersService:
         return api.CreateContainerResponse(container=_message(made))
 
     async def update(self, call: Call, request: api.UpdateContainerRequest) -> api.UpdateContainerResponse:
-        fields.checked_labels(request.container.labels)
+        if not request.container.id:
+            raise GRPCError(Status.INVALID_ARGUMENT, "Container.ID required")
         paths = list(request.update_mask.paths)
         changed = self._table.of(call.namespace).containers.update(_container(request.container), paths)
         self._table.changed(call.namespace, removed=True)
@@ -95,8 +96,8 @@ def _container(message: api.Container) -> Container:
         labels=dict(message.labels),
         image=message.image,
         runtime=message.runtime.name,
-        options=fields.payload(message.runtime.options),
-        spec=fields.payload(message.spec),
+        options=fields.present(message.runtime, "options"),
+        spec=fields.present(message, "spec"),
         snapshotter=message.snapshotter,
         snapshot_key=message.snapshot_key,
         extensions=extensions,

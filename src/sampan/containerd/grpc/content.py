@@ -18,6 +18,7 @@ from sampan.containerd.content import BlobIngest, IngestStatus
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
+from sampan.containerd.labels import checked_labels
 from sampan.containerd.metadata import now
 from sampan.containerd.services import ContentInfo
 from sampan.containerd.stores import Stores, StoreTable
@@ -33,22 +34,24 @@ class ContentService:
 
     def __init__(self, table: StoreTable) -> None:
         self._table = table
-        # What a writer said that its blob will be, by namespace and ref: kept for those who ask for the status.
-        self._promises: dict[tuple[str, str], tuple[int, str]] = {}
+        # How large a writer said that its blob will be, by namespace and ref: kept for those who ask for the status.
+        self._promises: dict[tuple[str, str], int] = {}
 
     async def info(self, call: Call, request: api.InfoRequest) -> api.InfoResponse:
+        _valid(request.digest, f'"{request.digest}" failed validation')
         return api.InfoResponse(info=_info(self._found(call, request.digest)))
 
     def _found(self, call: Call, digest: str) -> ContentInfo:
         """NotFound in the words of containerd's metadata store."""
         content = self._table.of(call.namespace).content
-        if not content.has(digests.validate(digest)):
+        if not content.has(digest):
             raise errors.NotFound(f"content digest {digest}: not found")
         return content.info(digest)
 
     async def update(self, call: Call, request: api.UpdateRequest) -> api.UpdateResponse:
         content, digest = self._table.of(call.namespace).content, request.info.digest
-        given = fields.checked_labels(request.info.labels)
+        _valid(digest, f'"{digest}" failed validation')
+        given = checked_labels(request.info.labels, "info.Labels")
         with self._table.metadata.transaction(durable=True):
             stored = self._found(call, digest).labels
             wanted = fields.masked_labels(stored, given, request.update_mask, f'content info "{digest}"')
@@ -63,6 +66,7 @@ class ContentService:
             yield api.ListContentResponse(info=messages[start : start + _BATCH])
 
     async def delete(self, call: Call, request: api.DeleteContentRequest) -> empty_pb2.Empty:
+        _valid(request.digest)
         self._found(call, request.digest)
         self._table.of(call.namespace).content.delete(request.digest)
         self._table.changed(call.namespace, removed=True)
@@ -70,9 +74,11 @@ class ContentService:
         return empty_pb2.Empty()
 
     async def read(self, call: Call, request: api.ReadContentRequest) -> AsyncIterator[api.ReadContentResponse]:
+        """An answer's offset counts from where the reading began."""
+        _valid(request.digest, f"{request.digest}: %s")
         content, info = self._table.of(call.namespace).content, self._found(call, request.digest)
-        offset = request.offset
-        if offset < 0 or offset > info.size:
+        begin = offset = max(request.offset, 0)
+        if offset > info.size:
             raise GRPCError(Status.OUT_OF_RANGE, f"read past object length {info.size} bytes")
         end = info.size if request.size <= 0 else min(info.size, offset + request.size)
         with content.open(request.digest) as file:
@@ -80,14 +86,14 @@ class ContentService:
                 data = os.pread(file.fileno(), min(_PIECE, end - offset), offset)
                 if not data:
                     raise errors.DataLoss(f"content {request.digest}: shorter than {info.size} bytes")
-                yield api.ReadContentResponse(offset=offset, data=data)
+                yield api.ReadContentResponse(offset=offset - begin, data=data)
                 offset += len(data)
 
     async def status(self, call: Call, request: api.StatusRequest) -> api.StatusResponse:
         for one in self._table.of(call.namespace).content.statuses():
             if one.ref == request.ref:
                 return api.StatusResponse(status=self._status(call, one))
-        raise errors.NotFound(f'ingest ref "{request.ref}": not found')
+        raise errors.NotFound(f'could not get status for ref "{request.ref}": reference {request.ref}: not found')
 
     async def list_statuses(self, call: Call, request: api.ListStatusesRequest) -> api.ListStatusesResponse:
         wanted = filters.parse(request.filters)
@@ -111,16 +117,16 @@ class ContentService:
             async for request in requests:
                 if writing is None:
                     writing = await self._open(call, request)
-                elif request.ref and request.ref != writing.ref:
-                    raise errors.InvalidArgument("cannot change the reference of a write: invalid argument")
                 writing.promise(request)
-                self._promises[call.namespace, writing.ref] = (writing.total, writing.expected)
+                self._promises[call.namespace, writing.ref] = writing.total
                 if request.action == api.STAT:
                     yield writing.answer(request)
                     continue
                 writing.write(request)
                 if request.action == api.COMMIT:
                     await self._commit(call, writing, request)
+                    yield writing.answer(request)
+                    return
                 yield writing.answer(request)
         finally:
             if writing is not None:
@@ -129,15 +135,13 @@ class ContentService:
     async def _open(self, call: Call, request: api.WriteContentRequest) -> Writing:
         stores = self._table.of(call.namespace)
         if not request.ref:
-            raise errors.InvalidArgument("first message must have a reference: invalid argument")
+            raise GRPCError(Status.INVALID_ARGUMENT, "first message must have a reference")
         shared = 0
         if request.expected:
-            digests.validate(request.expected)
             if stores.content.has(request.expected):
                 raise errors.AlreadyExists(f"content {request.expected}: already exists")
             shared = stores.content.size_elsewhere(request.expected) or 0
-        if call.lease:
-            stores.leases.add(call.lease, leasing.INGESTS, request.ref)
+        stores.leases.hold(call.lease, leasing.INGESTS, request.ref)
         self._table.changed(call.namespace)
         if shared:
             return Writing(stores, request.ref, None, shared)
@@ -146,27 +150,27 @@ class ContentService:
 
     async def _commit(self, call: Call, writing: Writing, request: api.WriteContentRequest) -> None:
         stores = self._table.of(call.namespace)
-        labels = fields.checked_labels(request.labels)
+        labels = {key: value for key, value in checked_labels(request.labels, "info.Labels").items() if value}
         if call.lease:
             # Before the blob has its name: no collection may find it without the lease.
-            stores.leases.add(call.lease, leasing.CONTENT, writing.digest())
-            stores.leases.remove(call.lease, leasing.INGESTS, writing.ref)
+            stores.leases.hold(call.lease, leasing.CONTENT, writing.digest())
         try:
             await asyncio.to_thread(writing.commit, labels)
         except errors.DataLoss as error:
             raise errors.Conflict(str(error)) from error
-        finally:
-            self._promises.pop((call.namespace, writing.ref), None)
+        if call.lease:
+            stores.leases.remove(call.lease, leasing.INGESTS, writing.ref)
+        self._promises.pop((call.namespace, writing.ref), None)
+        payload = told.ContentCreate(digest=writing.digest(), size=writing.offset)
+        publish(self._table.events, call.namespace, "/content/create", payload)
 
     def _status(self, call: Call, one: IngestStatus) -> api.Status:
-        total, expected = self._promises.get((call.namespace, one.ref), (0, ""))
         return api.Status(
             started_at=fields.timestamp(one.started_at),
             updated_at=fields.timestamp(one.updated_at),
             ref=one.ref,
             offset=one.offset,
-            total=total,
-            expected=expected,
+            total=self._promises.get((call.namespace, one.ref), 0),
         )
 
 
@@ -194,7 +198,7 @@ class Writing:
         if request.total > 0:
             self.total = request.total
         if request.expected:
-            self.expected = digests.validate(request.expected)
+            self.expected = request.expected
 
     def digest(self) -> str:
         """Of the bytes so far."""
@@ -217,8 +221,8 @@ class Writing:
             self._updated = now()
 
     def commit(self, labels: dict[str, str]) -> None:
-        """In a thread. AlreadyExists; Conflict when the size differs from the promise (the bytes may be gone on with);
-        DataLoss when the digest does (they are gone)."""
+        """In a thread. AlreadyExists; Conflict when size or digest differ from the promise: the ingest stays, to be
+        gone on with or begun anew."""
         if self.total and self.total != self.offset:
             raise errors.Conflict(
                 f'"{self.ref}" failed size validation: {self.offset} != {self.total}: failed precondition'
@@ -227,6 +231,10 @@ class Writing:
             self._content.adopt(self.expected, labels)
             self._committed = self.expected
             return
+        if self.expected and self.expected != self.digest() and not self.expected.startswith("sha512:"):
+            raise errors.Conflict(
+                f"unexpected commit digest {self.digest()}, expected {self.expected}: failed precondition"
+            )
         self._committed = self._ingest.commit(self.total or None, self.expected or None, labels)
 
     def answer(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
@@ -235,8 +243,8 @@ class Writing:
             started_at=fields.timestamp(self._started),
             updated_at=fields.timestamp(self._updated),
             offset=self.offset,
-            total=self.total,
-            digest=self.digest() if request.action != api.WRITE else "",
+            total=self.total if request.action == api.STAT else 0,
+            digest=self.digest(),
         )
 
     def close(self) -> None:
@@ -244,12 +252,18 @@ class Writing:
             self._ingest.close()
 
 
+def _valid(digest: str, text: str = "%s") -> None:
+    """InvalidArgument with `text`, in which %s is what is wrong."""
+    try:
+        digests.validate(digest)
+    except errors.InvalidArgument as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, text.replace("%s", str(error))) from error
+
+
 def _fields(info: ContentInfo) -> filters.Fields:
     def value(path: Sequence[str]) -> str | None:
         if path[0] == "digest":
             return info.digest
-        if path[0] == "size":
-            return str(info.size)
         return filters.labels(path[1:], info.labels) if path[0] == "labels" else None
 
     return value

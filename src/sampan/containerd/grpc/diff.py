@@ -14,6 +14,7 @@ from sampan.containerd.diff.settle import settle
 from sampan.containerd.diff.unpack import Unpacked, unpack
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.server import Call
+from sampan.containerd.labels import checked_labels
 from sampan.containerd.services import Mount
 from sampan.containerd.snapshots.erofs import ErofsSnapshotter
 from sampan.containerd.snapshots.overlayfs import may_set_trusted
@@ -47,7 +48,7 @@ class DiffService:
         media_type = request.media_type or DEFAULT_TYPE
         left, right = fields.mounts(request.left), fields.mounts(request.right)
         ref = request.ref or f"diff-{secrets.token_hex(8)}"
-        labels = fields.checked_labels(request.labels)
+        labels = checked_labels(request.labels, "info.Labels")
         if call.lease:
             stores.leases.add(call.lease, leasing.INGESTS, ref)
         made = await asyncio.to_thread(layer_blob.write, stores.content, left, right, media_type, ref, labels)

@@ -65,6 +65,12 @@ def payload(message: any_pb2.Any) -> Payload | None:
     return Payload(message.type_url, message.value) if message.type_url or message.value else None
 
 
+def present(message: Any, name: str) -> Payload | None:
+    """The Any in field `name`; None when it is not set, which an empty one is."""
+    found = getattr(message, name)
+    return Payload(found.type_url, found.value) if message.HasField(name) else None
+
+
 def any_message(found: Payload | None) -> any_pb2.Any | None:
     return None if found is None else any_pb2.Any(type_url=found.type_url, value=found.value)
 
@@ -90,18 +96,3 @@ def masked_labels(
         else:
             raise errors.InvalidArgument(f'cannot update "{path}" field on {what}: invalid argument')
     return {key: value for key, value in changed.items() if value}
-
-
-LONGEST_LABEL = 4096
-
-
-def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:
-    """The labels as a dict. InvalidArgument for one longer than 4096 bytes with its key, containerd's bound."""
-    for key, value in labels.items():
-        if len(key.encode()) + len(value.encode()) > LONGEST_LABEL:
-            short = key[:64]
-            raise errors.InvalidArgument(
-                f"label key and value length ({len(key) + len(value)} bytes) greater than maximum size"
-                f" ({LONGEST_LABEL} bytes), key: {short}: invalid argument"
-            )
-    return dict(labels)

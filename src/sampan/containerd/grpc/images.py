@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from google.protobuf import empty_pb2
+from grpclib import GRPCError, Status
 
 from sampan import errors
 from sampan.api.containerd.events import image_pb2 as told
 from sampan.api.containerd.services.images.v1 import images_pb2 as api
+from sampan.api.containerd.types import descriptor_pb2
 from sampan.containerd import filters
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
+from sampan.containerd.labels import checked_labels
 from sampan.containerd.services import Image
 from sampan.containerd.stores import StoreTable
+from sampan.oci import digest as digests
+from sampan.oci.image import Descriptor
 
 
 class ImagesService:
@@ -33,6 +38,8 @@ class ImagesService:
         return api.ListImagesResponse(images=[_message(one) for one in found if wanted.matches(_fields(one))])
 
     async def create(self, call: Call, request: api.CreateImageRequest) -> api.CreateImageResponse:
+        if not request.image.name:
+            raise GRPCError(Status.INVALID_ARGUMENT, "Image.Name required")
         image, images = _image(request.image), self._table.of(call.namespace).images
         with self._table.metadata.transaction(durable=True):
             if any(one.name == image.name for one in images.list()):
@@ -45,7 +52,7 @@ class ImagesService:
     async def update(self, call: Call, request: api.UpdateImageRequest) -> api.UpdateImageResponse:
         images = self._table.of(call.namespace).images
         if not request.image.name:
-            raise errors.InvalidArgument("image name is required for update: invalid argument")
+            raise GRPCError(Status.INVALID_ARGUMENT, "Image.Name required")
         with self._table.metadata.transaction(durable=True):
             stored = images.get(request.image.name)
             made = images.put(_updated(stored, request.image, list(request.update_mask.paths)))
@@ -57,8 +64,12 @@ class ImagesService:
         """With `sync`, only after what the image alone reached is gone as well."""
         images = self._table.of(call.namespace).images
         with self._table.metadata.transaction(durable=True):
-            if request.HasField("target") and images.get(request.name).target.digest != request.target.digest:
-                raise errors.NotFound(f'image "{request.name}" has a different target: not found')
+            if request.HasField("target"):
+                found = images.get(request.name).target.digest
+                if found != request.target.digest:
+                    raise errors.NotFound(
+                        f'image "{request.name}" has target {found}, not {request.target.digest}: not found'
+                    )
             images.delete(request.name)
         self._table.changed(call.namespace, removed=True)
         self._tell(call, "delete", told.ImageDelete(name=request.name))
@@ -93,25 +104,41 @@ def _updated(stored: Image, given: api.Image, paths: list[str]) -> Image:
     changed = stored
     for path in paths:
         if path == "labels":
-            changed = replace(changed, labels=fields.checked_labels(given.labels))
+            changed = replace(changed, labels=dict(given.labels))
         elif path.startswith("labels."):
             key = path.removeprefix("labels.")
             changed = replace(changed, labels={**changed.labels, key: given.labels.get(key, "")})
         elif path == "target":
-            changed = replace(changed, target=fields.descriptor(given.target))
-        elif path in ("annotations", "target.annotations"):
+            changed = replace(changed, target=_target(given.target))
+        elif path == "annotations":
             target = replace(changed.target, annotations=dict(given.target.annotations))
             changed = replace(changed, target=target)
+        elif path.startswith("annotations."):
+            key = path.removeprefix("annotations.")
+            annotations = {**changed.target.annotations, key: given.target.annotations.get(key, "")}
+            changed = replace(changed, target=replace(changed.target, annotations=annotations))
         else:
             raise errors.InvalidArgument(f'cannot update "{path}" field on image "{given.name}": invalid argument')
-    return replace(changed, labels={key: value for key, value in changed.labels.items() if value})
+    labels = {key: value for key, value in checked_labels(changed.labels, "image.Labels").items() if value}
+    return replace(changed, labels=labels)
 
 
 def _image(message: api.Image) -> Image:
-    if not message.name:
-        raise errors.InvalidArgument("image name must not be empty: invalid argument")
-    labels = {key: value for key, value in fields.checked_labels(message.labels).items() if value}
-    return Image(message.name, fields.descriptor(message.target), labels=labels)
+    labels = {key: value for key, value in checked_labels(message.labels, "image.Labels").items() if value}
+    return Image(message.name, _target(message.target), labels=labels)
+
+
+def _target(message: descriptor_pb2.Descriptor) -> Descriptor:
+    """InvalidArgument for what is no whole descriptor."""
+    try:
+        digests.validate(message.digest)
+    except errors.InvalidArgument as error:
+        raise errors.InvalidArgument(f'Target.Digest "{message.digest}" invalid: {error}: invalid argument') from error
+    if message.size <= 0:
+        raise errors.InvalidArgument("Target.Size must be greater than zero: invalid argument")
+    if not message.media_type:
+        raise errors.InvalidArgument("Target.MediaType must be set: invalid argument")
+    return fields.descriptor(message)
 
 
 def _message(image: Image) -> api.Image:

@@ -23,7 +23,9 @@ class LeasesService:
 
     async def create(self, call: Call, request: api.CreateRequest) -> api.CreateResponse:
         name = request.id or f"{time.time_ns() % 10**9:d}-{secrets.token_hex(2)}"
-        made = self._table.of(call.namespace).leases.create(name, fields.checked_labels(request.labels))
+        made = self._table.of(call.namespace).leases.create(
+            name, {key: value for key, value in request.labels.items() if value}
+        )
         self._table.changed(call.namespace)
         return api.CreateResponse(lease=_message(made))
 

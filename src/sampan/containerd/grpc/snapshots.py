@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from google.protobuf import empty_pb2
+from grpclib import GRPCError, Status
 
+from sampan import errors
 from sampan.api.containerd.events import snapshot_pb2 as told
 from sampan.api.containerd.services.snapshots.v1 import snapshots_pb2 as api
 from sampan.containerd import filters, leasing
+from sampan.containerd.gc import Collection
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
-from sampan.containerd.services import Kind, SnapshotInfo
+from sampan.containerd.labels import checked_labels
+from sampan.containerd.services import Kind, Mount, SnapshotInfo
 from sampan.containerd.stores import ClientSnapshotter, StoreTable
 
 _KINDS: dict[Kind, api.Kind] = {"view": api.VIEW, "active": api.ACTIVE, "committed": api.COMMITTED}
+# A client that unpacks names here what it is about to commit: when that is there already, nothing needs to be done.
+TARGET_LABEL = "containerd.io/snapshot.ref"
 # So many snapshots go into one message of a listing.
 _BATCH = 100
 
@@ -26,29 +32,43 @@ class SnapshotsService:
 
     def __init__(self, table: StoreTable) -> None:
         self._table = table
+        table.on_collected = self._collected
+
+    def _collected(self, namespace: str, done: Collection) -> None:
+        for snapshotter, key in done.snapshots:
+            payload = told.SnapshotRemove(key=key, snapshotter=snapshotter)
+            publish(self._table.events, namespace, "/snapshot/remove", payload)
 
     def _store(self, call: Call, name: str) -> ClientSnapshotter:
         return self._table.of(call.namespace).snapshotter(name)
 
     async def prepare(self, call: Call, request: api.PrepareSnapshotRequest) -> api.PrepareSnapshotResponse:
-        store = self._store(call, request.snapshotter)
-        self._lease(call, store, request.key)
-        labels = fields.checked_labels(request.labels)
-        found = await asyncio.to_thread(store.prepare, request.key, request.parent, labels)
-        self._table.changed(call.namespace)
-        payload = told.SnapshotPrepare(key=request.key, parent=request.parent, snapshotter=store.name)
+        found = await self._create(call, request)
+        payload = told.SnapshotPrepare(key=request.key, parent=request.parent, snapshotter=request.snapshotter)
         self._tell(call, "prepare", payload)
         return api.PrepareSnapshotResponse(mounts=fields.mount_messages(found))
 
     async def view(self, call: Call, request: api.ViewSnapshotRequest) -> api.ViewSnapshotResponse:
+        """Told to nobody, as in containerd."""
+        return api.ViewSnapshotResponse(mounts=fields.mount_messages(await self._create(call, request)))
+
+    async def _create(
+        self, call: Call, request: api.PrepareSnapshotRequest | api.ViewSnapshotRequest
+    ) -> Sequence[Mount]:
         store = self._store(call, request.snapshotter)
+        labels = _labels(request.labels)
+        _named(request.key)
+        target = labels.get(TARGET_LABEL, "")
+        if target and _exists(store, target):
+            raise errors.AlreadyExists(f'target snapshot "{target}": already exists')
         self._lease(call, store, request.key)
-        labels = fields.checked_labels(request.labels)
-        found = await asyncio.to_thread(store.view, request.key, request.parent, labels)
+        create = store.prepare if isinstance(request, api.PrepareSnapshotRequest) else store.view
+        try:
+            found = await asyncio.to_thread(create, request.key, request.parent, labels)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"failed to create snapshot: {error}") from error
         self._table.changed(call.namespace)
-        payload = told.SnapshotPrepare(key=request.key, parent=request.parent, snapshotter=store.name)
-        self._tell(call, "prepare", payload)
-        return api.ViewSnapshotResponse(mounts=fields.mount_messages(found))
+        return found
 
     async def mounts(self, call: Call, request: api.MountsRequest) -> api.MountsResponse:
         found = self._store(call, request.snapshotter).mounts(request.key)
@@ -57,11 +77,14 @@ class SnapshotsService:
     async def commit(self, call: Call, request: api.CommitSnapshotRequest) -> empty_pb2.Empty:
         """A committed snapshot has the labels given here; those of the active one end with it."""
         store = self._store(call, request.snapshotter)
-        labels = fields.checked_labels(request.labels)
+        labels = _labels(request.labels)
+        _named(request.name)
         self._lease(call, store, request.name)
         await asyncio.to_thread(store.commit, request.name, request.key, labels)
         if store.stat(request.name).labels != labels:
             store.relabel(request.name, labels)
+        if call.lease:
+            self._table.of(call.namespace).leases.remove(call.lease, f"{leasing.SNAPSHOTS}{store.name}", request.key)
         self._table.changed(call.namespace)
         self._tell(call, "commit", told.SnapshotCommit(key=request.key, name=request.name, snapshotter=store.name))
         return empty_pb2.Empty()
@@ -77,8 +100,10 @@ class SnapshotsService:
 
     async def update(self, call: Call, request: api.UpdateSnapshotRequest) -> api.UpdateSnapshotResponse:
         store = self._store(call, request.snapshotter)
+        if not request.info.name:
+            raise GRPCError(Status.INVALID_ARGUMENT, "invalid argument")
         stored = store.stat(request.info.name)
-        given = fields.checked_labels(request.info.labels)
+        given = checked_labels(request.info.labels, "info.Labels")
         labels = fields.masked_labels(stored.labels, given, request.update_mask, f'snapshot "{request.info.name}"')
         changed = store.relabel(request.info.name, labels)
         self._table.changed(call.namespace, removed=True)
@@ -104,22 +129,38 @@ class SnapshotsService:
         return empty_pb2.Empty()
 
     def _lease(self, call: Call, store: ClientSnapshotter, key: str) -> None:
-        if call.lease:
-            self._table.of(call.namespace).leases.add(call.lease, f"{leasing.SNAPSHOTS}{store.name}", key)
+        self._table.of(call.namespace).leases.hold(call.lease, f"{leasing.SNAPSHOTS}{store.name}", key)
 
     def _tell(self, call: Call, verb: str, message: object) -> None:
         publish(self._table.events, call.namespace, f"/snapshot/{verb}", message)
 
 
 def _fields(info: SnapshotInfo) -> filters.Fields:
-    plain = {"kind": info.kind.capitalize(), "name": info.name, "parent": info.parent}
+    plain: dict[str, str] = {"kind": info.kind, "name": info.name, "parent": info.parent}
 
     def value(path: Sequence[str]) -> str | None:
         if path[0] == "labels":
             return filters.labels(path[1:], info.labels)
-        return plain.get(path[0]) or None
+        return plain.get(path[0])
 
     return value
+
+
+def _labels(given: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in checked_labels(given, "info.Labels").items() if value}
+
+
+def _named(key: str) -> None:
+    if not key:
+        raise errors.Error("bucket name required")  # in the words of containerd's database
+
+
+def _exists(store: ClientSnapshotter, key: str) -> bool:
+    try:
+        store.stat(key)
+    except errors.NotFound:
+        return False
+    return True
 
 
 def _message(info: SnapshotInfo) -> api.Info:

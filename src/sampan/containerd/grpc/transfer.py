@@ -29,6 +29,7 @@ from sampan.containerd.grpc.streaming import StreamingService
 from sampan.containerd.interchange.naming import ImageReference, StoreTarget
 from sampan.containerd.interchange.steps import Report, Step
 from sampan.containerd.interchange.transfers import Outcome, Remote, Transfers
+from sampan.containerd.labels import checked_labels
 from sampan.containerd.remotes.auth import Lookup
 from sampan.containerd.services import Credentials
 from sampan.containerd.stores import StoreTable
@@ -171,7 +172,7 @@ def _decoded(end: any_pb2.Any) -> Any:
 def _target(message: imagestore_pb2.ImageStore) -> StoreTarget:
     return StoreTarget(
         name=message.name,
-        labels=fields.checked_labels(message.labels),
+        labels=checked_labels(message.labels),
         platforms=[_platform(one) for one in message.platforms],
         all_metadata=message.all_metadata,
         references=[
