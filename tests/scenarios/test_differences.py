@@ -27,12 +27,6 @@ def asked(engine: Engine, method: str, path: str, document: object = None) -> tu
     return status, answer.decode()
 
 
-def test_shareable_ipc_has_the_size_that_was_asked_for_with_docker_alone(docker: Docker, sampan: bool) -> None:
-    docker.ok("run", "-d", "--name", "one", "--ipc", "shareable", "--shm-size", "8m", "busybox", "sleep", "100")
-    size = docker.ok("exec", "one", "sh", "-c", "df -k /dev/shm | tail -1 | awk '{print $(NF-4)}'")
-    assert (size == "8192") is not sampan
-
-
 def test_log_options_add_attributes_with_docker_alone(docker: Docker, sampan: bool) -> None:
     options = ("--log-opt", "labels=kind", "--label", "kind=x", "--log-opt", "env=MODE", "-e", "MODE=y")
     docker.ok("run", "--name", "one", *options, "busybox", "echo", "hello")

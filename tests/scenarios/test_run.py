@@ -237,6 +237,30 @@ def test_tmpfs_takes_size_and_mode(docker: Docker) -> None:
     assert row.startswith("tmpfs /scratch tmpfs rw,nosuid,nodev,") and "size=1024k" in row and "noexec" not in row
 
 
+def test_a_shared_dev_shm_is_as_large_as_asked_and_gone_with_its_container(docker: Docker) -> None:
+    """In a directory of the host's /run it would be as large as that."""
+    docker.ok("run", "-d", "--name", "one", "--ipc", "shareable", "--shm-size", "1m", "busybox", "sleep", "100")
+    fill = docker(
+        "run",
+        "--rm",
+        "--ipc",
+        "container:one",
+        "busybox",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/shm/full",
+        "bs=64k",
+        "count=32",
+    )
+    assert fill.status == 1 and "No space left on device" in fill.err
+    row = docker.ok("exec", "one", "sh", "-c", "grep ' /dev/shm ' /proc/mounts; stat -c '%a %s' /dev/shm /dev/shm/full")
+    assert "size=1024k" in row and "nosuid,nodev,noexec" in row and row.splitlines()[1].startswith("1777 ")
+    assert row.splitlines()[2].endswith(" 1048576")
+    docker.ok("restart", "-t", "0", "one")
+    assert docker.ok("exec", "one", "ls", "/dev/shm") == ""
+    docker.ok("rm", "-f", "one")
+
+
 def test_shm_size_sets_the_size_of_dev_shm(docker: Docker) -> None:
     assert "size=65536k" in docker.ok("run", "--rm", "busybox", "grep", "/dev/shm", "/proc/mounts")
     assert "size=1024k" in docker.ok("run", "--rm", "--shm-size", "1m", "busybox", "grep", "/dev/shm", "/proc/mounts")

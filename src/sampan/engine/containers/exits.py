@@ -16,6 +16,7 @@ from sampan.engine.containers import health, restarts, volume_use
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
+from sampan.engine.volumes import shm
 from sampan.errors import Error
 
 
@@ -108,6 +109,7 @@ async def _tear_down(room: Room, container_id: str, live: Live) -> None:
     """The janitor: what the task held. Idempotent."""
     await delete_task(room, container_id)
     room.networks.release(container_id)
+    shm.release(room.shm(container_id))
     shutil.rmtree(room.bundle(container_id), ignore_errors=True)
     for entry in room.execs.of(container_id):
         entry.end()

@@ -18,6 +18,7 @@ from sampan.containerd.services import TaskExit, TaskState
 from sampan.engine.containers import exits, health, restarts, rm
 from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
+from sampan.engine.volumes import shm
 from sampan.errors import Error, NotFound
 
 log = logging.getLogger("sampan.containers")
@@ -116,6 +117,9 @@ async def _remove_orphans(room: Room, tasks: Mapping[str, TaskState]) -> None:
             if _ID.fullmatch(name) and room.store.find(name) is None:
                 room.networks.forget(name)
                 shutil.rmtree(f"{directory}/{name}", ignore_errors=True)
+    for name in _entries(f"{room.settings.state}/shm"):
+        if room.store.find(name) is None:
+            shm.release(room.shm(name))
     for name in _entries(f"{room.settings.state}/subpaths"):
         room.volumes.release(room.subpaths(name))
 

@@ -11,6 +11,7 @@ from sampan.engine.containers import failures, kill, restarts
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
+from sampan.engine.volumes import shm
 from sampan.errors import Conflict, Error, NotFound
 
 
@@ -70,7 +71,7 @@ async def remove_remains(room: Room, record: Container, *, volumes: bool) -> Non
     with suppress(NotFound):
         room.core.snapshots.remove(record.id)
     shutil.rmtree(room.directory(record.id), ignore_errors=True)
-    shutil.rmtree(f"{room.settings.state}/shm/{record.id}", ignore_errors=True)
+    shm.release(room.shm(record.id))
     if volumes:
         for mount in record.mounts:
             if mount.type == "volume" and mount.anonymous:

@@ -107,6 +107,10 @@ class Room:
         """Where parts of volumes are mounted while it starts: apart from the bundle, whose files are deleted."""
         return f"{self.settings.state}/subpaths/{container_id}"
 
+    def shm(self, container_id: str) -> str:
+        """Where the /dev/shm of a container is mounted that lets others join it."""
+        return f"{self.settings.state}/shm/{container_id}"
+
     def log_path(self, container_id: str) -> str:
         return f"{self.directory(container_id)}/{container_id}-json.log"
 

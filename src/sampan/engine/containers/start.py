@@ -20,7 +20,7 @@ from sampan.engine.containers.model import Container, after
 from sampan.engine.containers.room import Room
 from sampan.engine.logging import drivers
 from sampan.engine.networks.records import Plan
-from sampan.engine.volumes import propagation
+from sampan.engine.volumes import propagation, shm
 from sampan.errors import AlreadyExists, Conflict, Error, InvalidArgument, NotFound
 
 _PASSWD, _GROUP = "/etc/passwd", "/etc/group"
@@ -227,11 +227,10 @@ def _words(error: OSError) -> str:
 
 
 def _shm(room: Room, record: Container) -> str:
-    """What /dev/shm is bound from: the host's, another container's, or a directory of its own that others may join."""
+    """What /dev/shm is bound from: the host's, another container's, or one of its own that others may join."""
     mode = record.host_config.ipc_mode
     if mode == "host":
         return "/dev/shm"
-    owner = record
     if mode.startswith("container:"):
         owner = room.store.get(mode.partition(":")[2])
         if owner.host_config.ipc_mode == "host":
@@ -241,11 +240,11 @@ def _shm(room: Room, record: Container) -> str:
                 f"cannot join IPC of container {owner.id}: non-shareable IPC (hint: use IpcMode:shareable for the "
                 "donor container)"
             )
-    elif mode != "shareable":
+        return room.shm(owner.id)
+    if mode != "shareable":
         return ""
-    path = f"{room.settings.state}/shm/{owner.id}"
-    os.makedirs(path, mode=0o1777, exist_ok=True)
-    os.chmod(path, 0o1777)  # noqa: S103 - what every /dev/shm is: a sticky directory for all
+    path = room.shm(record.id)
+    shm.mount(path, record.host_config.shm_size or room.settings.shm_size)
     return path
 
 
