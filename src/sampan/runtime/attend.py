@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from _signal import (  # type: ignore[import-not-found]
     SIG_IGN,
@@ -112,6 +113,7 @@ def until_exit(launched: Launch | Restored, terminal: Terminal | None, notices: 
     if notices:
         poller.register(notices.fd, select.POLLIN)
     launched.proceed()
+    gc.enable()  # it was off for the start
     channel = launched.channel
     while True:
         for fd, _ in poller.poll():

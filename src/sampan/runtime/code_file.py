@@ -1,14 +1,13 @@
 """The runtime's code in one file, for the next start: what a verb imports, in the order in which it ran.
 
 To find, open and read fifty modules one by one takes 8 ms, to take them out of one file 3. The file stands beside the
-interpreter that stays mounted (`standing`) and belongs to root. It holds, marshalled: the code of this module, whose
-`load` is all that a start needs of it, then `load`'s arguments. It is stale when one of its witnesses is no longer
-what it was: the directory in which packages are installed, and the modules' own files when they are elsewhere.
+interpreter that stays mounted (`standing`) and belongs to root. It holds, marshalled: the code of `code_loader`, then
+the arguments of its `load`. It is stale when one of its witnesses is no longer what it was: the directory in which
+packages are installed, and the modules' own files when they are elsewhere.
 """
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -17,8 +16,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
     from types import CodeType, ModuleType
 
-    Witness = tuple[str, int, int]
-    Part = tuple[str, str, bool, CodeType]
+    from sampan.runtime.code_loader import Part, Witness
 
 ROOTS = {
     "create": ("seal", "create", "attend"),
@@ -34,49 +32,28 @@ _STARTING = ("encodings", "importlib")
 """Packages that an interpreter has loaded from files before it runs any code, or needs for loading."""
 
 
-def load(witnesses: list[Witness], parts: list[Part], home: str) -> None:
-    """Make the modules of `parts`, (name, path, whether a package, code); others are found in `home`.
-
-    `witnesses` are (path, mtime in nanoseconds, size). Errors: ImportError, before anything is done, when one has
-    changed; OSError when one is gone.
-    """
-    for path, changed, size in witnesses:
-        found = os.stat(path)
-        if (found.st_mtime_ns, found.st_size) != (changed, size):
-            raise ImportError(f"{path} has changed")
-    sys.path.append(home)
-    kind: type[ModuleType] = type(sys)
-    modules = sys.modules
-    for name, path, package, _ in parts:
-        module = modules[name] = kind(name)
-        module.__file__ = path
-        if package:
-            module.__path__ = [os.path.dirname(path)]
-    for name, _, _, _ in parts:
-        above, _, last = name.rpartition(".")
-        if above:
-            setattr(modules[above], last, modules[name])
-    # In the order in which they were complete, so that each finds complete what it imports.
-    for name, _, _, code in parts:
-        exec(code, modules[name].__dict__)  # noqa: S102  the very code that the import system would execute
-    # The collector was off for the making of so many objects that stay; it need never look at them.
-    gc.freeze()
-    gc.enable()
-
-
 def write(path: str, packages: str, verb: str) -> None:
     """Import what `verb` does anew and write the file at `path`; `packages` is the directory packages are installed in.
 
     Modules imported before this call are replaced by new ones. Errors: OSError.
     """
     parts = _recorded(("__main__", "cli", *ROOTS[verb]))
-    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    objects = _shared_objects(parts)
+    here = os.path.dirname(os.path.abspath(__file__))
+    small = f"{here}/small_os.py"
+    parts.insert(0, ("os", small, False, _bare_code(small)))
+    loader = f"{here}/code_loader.py"
+    home = os.path.dirname(os.path.dirname(here))
     witnesses = [packages]
     if home != packages:
-        witnesses += [__file__, *(path for _, path, _, _ in parts)]  # an editable install, where a file changes alone
+        witnesses += [
+            __file__,
+            loader,
+            *(path for _, path, _, _ in parts),
+        ]  # an editable install, where a file changes alone
     from marshal import dumps
 
-    data = dumps((_bare_code(__file__), [_witness(name) for name in witnesses], parts, home))
+    data = dumps((_bare_code(loader), [_witness(name) for name in witnesses], objects, parts, home))
     temporary = f"{path}.{os.getpid()}"
     try:
         with open(temporary, "xb") as file:
@@ -86,6 +63,18 @@ def write(path: str, packages: str, verb: str) -> None:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
+
+
+def _shared_objects(parts: list[Part]) -> list[tuple[str, str]]:
+    """(name, path) of the shared objects that modules import when they are executed."""
+    from importlib.machinery import ExtensionFileLoader
+
+    found: list[tuple[str, str]] = []
+    for name in dict.fromkeys(name for _, _, _, code in parts for name in code.co_names):
+        spec = getattr(sys.modules.get(name), "__spec__", None)
+        if spec is not None and type(spec.loader) is ExtensionFileLoader:
+            found.append((name, spec.loader.path))
+    return found
 
 
 def _witness(path: str) -> Witness:

@@ -118,7 +118,7 @@ def test_where_packages_are_elsewhere_each_file_is_a_witness(home: Path, tmp_pat
     packages.mkdir()
     assert python(WRITE, str(home), path, str(packages), "exec").returncode == 0
     assert python(LOAD, path).returncode == 0
-    for name in ("runtime/launch.py", "linux/call.py", "runtime/code_file.py"):
+    for name in ("runtime/launch.py", "linux/call.py", "runtime/code_file.py", "runtime/code_loader.py"):
         before = os.stat(home / "sampan" / name)
         os.utime(home / "sampan" / name)
         assert name in python(LOAD, path).stderr
