@@ -15,7 +15,7 @@ _ATTRIBUTES = abi.MOUNT_ATTR_NOSUID | abi.MOUNT_ATTR_NODEV | abi.MOUNT_ATTR_NOEX
 
 
 def mount(path: str, size: int) -> None:
-    """Mount a new one of `size` bytes on `path`, made if missing; one that a start before has left there goes. OSError."""
+    """Mount a new one of `size` bytes on `path`, made if missing; one that is there goes. OSError."""
     release(path)
     os.makedirs(path, mode=0o700, exist_ok=True)
     options: list[tuple[str, str | None]] = [("source", "shm"), ("mode", "1777"), ("size", str(size))]
