@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
     from sampan.runtime.code_loader import Part, Witness
 
+_MAKING = ("steps.joining", "steps.rootfs", "steps.devices", "steps.identity")
 ROOTS = {
-    "create": ("seal", "create", "attend"),
+    "create": ("seal", "create", "attend", *_MAKING),
     "delete": ("delete",),
-    "exec": ("seal", "exec"),
+    "exec": ("seal", "exec", "steps.joining", "steps.identity"),
     "kill": ("kill",),
-    "run": ("seal", "create", "attend", "delete"),
+    "run": ("seal", "create", "attend", "delete", *_MAKING),
     "start": ("start",),
     "state": ("state",),
 }

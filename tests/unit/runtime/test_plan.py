@@ -152,7 +152,8 @@ def test_every_function_is_used_by_some_plan() -> None:
     pinned: Any = {"args": ["a"], "cwd": "/", "execCPUAffinity": {"initial": "0-1", "final": "1,3"}}
     plans.append(plan_exec(pinned, {"pid": ""}, Wishes("x", "/b"), facts(V1)))
     used = {step.do for plan in plans for step in plan.steps}
-    assert used == set(table.PERFORM) | set(table.RARE)
+    assert used == set(table.PLACES)
+    assert set(table.resolve(step for plan in plans for step in plan.steps)) == used
 
 
 def test_an_exec_is_pinned_before_and_after_it_joins_the_cgroup() -> None:

@@ -78,6 +78,11 @@ def join_container(init: Situation, namespaces: list[str]) -> None:
     os.close(init.container_pidfd)
 
 
+def open_root(init: Situation) -> None:
+    """For a process that joined a container: the root it has found itself in."""
+    init.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def unshare(init: Situation, flags: int) -> None:
     process.unshare(flags)
 

@@ -100,11 +100,6 @@ def root(init: Situation, path: str) -> None:
         raise StepFailed(f"error preparing rootfs: {detailed(error)}") from None
 
 
-def open_root(init: Situation) -> None:
-    """For a process that joined a container: the root it has found itself in."""
-    init.root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-
-
 def _directory(init: Situation, destination: str, ordinary: str = "") -> tuple[int, bool]:
     """(O_PATH fd of the directory, whether it was there before). `ordinary` names a file system that insists on one."""
     if ordinary:
