@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -478,7 +479,15 @@ def test_token_authentication(run, how):
                     if how == "password" and basic_user(request) != ("alice", "secret"):
                         return error(401, "UNAUTHORIZED", "incorrect username or password")
                 issued.append(str(scope))
-                return web.json_response({"token": f"tok-{scope}", "expires_in": 300})
+                answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+                await answer.prepare(request)
+                text = json.dumps({"token": f"tok-{scope}", "expires_in": 300}).encode()
+                for piece in (text[:9], text[9:]):  # as TLS records and segments may cut it
+                    await answer.write(piece)
+                    for _ in range(50):  # turns of the loop, in which the client takes what is there
+                        await asyncio.sleep(0)
+                await answer.write_eof()
+                return answer
             if request.headers.get("Authorization") != "Bearer tok-repository:x:pull":
                 challenge = f'Bearer realm="http://{registry.host}/token",service="reg",scope="repository:x:pull"'
                 return error(401, "UNAUTHORIZED", "authentication required", WWW_Authenticate=challenge)

@@ -137,9 +137,11 @@ class Authorizer:
             raise errors.Unauthorized(_token_refusal(status, body))
         try:
             document = json.loads(body)
-            token = document.get("token") or document["access_token"]
-            return str(token), float(document.get("expires_in") or _TOKEN_LIFETIME)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            token = str(document.get("token") or document["access_token"])
+            if not (token.isascii() and token.isprintable()):
+                raise ValueError("a token that no header can carry")
+            return token, float(document.get("expires_in") or _TOKEN_LIFETIME)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             raise errors.Unauthorized("authorization server did not include a token in the response") from error
 
 
@@ -150,5 +152,5 @@ def _token_refusal(status: int, body: bytes) -> str:
             first = document["errors"][0]
             return f"{str(first['code']).lower().replace('_', ' ')}: {first['message']}"
         return f"unauthorized: {document['details']}"
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "unauthorized: authentication required" if status == 401 else f"token server answered {status}"

@@ -34,7 +34,8 @@ _SILENCE = 60.0
 # Of idle connections: a registry's own limit is a minute or more.
 _KEEP_ALIVE = 75.0
 _KEPT_HOSTS = 64
-_ERROR_BODY = 1 << 16
+# Of a token or an error: bytes and seconds.
+_ERROR_BODY, _SHORT_TIME = 1 << 16, 60.0
 
 
 class Client:
@@ -270,7 +271,7 @@ class Host:
         for left in reversed(range(self._client.settings.max_attempts)):
             try:
                 async with await self._send(method, url, headers, body, token=True) as response:
-                    answer = await response.content.read(_ERROR_BODY)
+                    answer = await _short(response)
                     if response.status not in _RETRIED or not left:
                         return response.status, answer
                     asked = retry_after(response.headers.get("Retry-After", ""))
@@ -293,8 +294,17 @@ async def in_time(seconds: float, url: str, work: Callable[[], Awaitable[bytes]]
         raise wording.unreachable("GET", url, error) from error
 
 
+async def _short(response: aiohttp.ClientResponse) -> bytes:
+    """The body, cut at _ERROR_BODY bytes, however many pieces it comes in; a server that trickles it is given up."""
+    body = bytearray()
+    async with asyncio.timeout(_SHORT_TIME):
+        while len(body) < _ERROR_BODY and (piece := await response.content.readany()):
+            body += piece
+    return bytes(body[:_ERROR_BODY])
+
+
 async def _refusal(response: aiohttp.ClientResponse) -> Refusal:
-    body = await response.content.read(_ERROR_BODY)
+    body = await _short(response)
     found = auth.challenges(response.headers.getall("WWW-Authenticate", []))
     return wording.refusal(response.status, body, found, retry_after(response.headers.get("Retry-After", "")))
 

@@ -236,7 +236,7 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 def _range_start(header: str, asked: int) -> int:
     """The first byte of "bytes 100-199/200"; what was asked for when the server does not say."""
     start = header.removeprefix("bytes").strip().partition("-")[0]
-    return int(start) if start.isdecimal() else asked
+    return int(start) if start.isdecimal() and len(start) < 20 else asked
 
 
 def _media_type(response: aiohttp.ClientResponse) -> str:

@@ -58,7 +58,7 @@ def refusal(
         first = document["errors"][0]
         code = str(first["code"]).upper()
         return Refusal(status, code, str(first.get("message") or _MESSAGES.get(code, "unknown error")), retry_after)
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         pass
     code = _BY_STATUS.get(status, "")
     if code:

@@ -109,11 +109,22 @@ def test_a_password_does_not_cross_the_network_in_the_clear():
       "unauthorized: incorrect username or password"),
      (Server(401, details="bad"), "unauthorized: bad"), (Server(401, x=1), "unauthorized: authentication required"),
      (Server(500, x=1), "token server answered 500"), (Server(200, x=1), "did not include a token"),
-     (Server(200, token=""), "did not include a token")],
+     (Server(200, token=""), "did not include a token"), (Server(200, token="a\r\nHost: b"), "did not include a token"),
+     (Server(200, token="\u2028"), "did not include a token")],
 )  # fmt: skip
 def test_a_refusing_token_server_is_unauthorized(server, message):
     with pytest.raises(errors.Unauthorized, match=message):
         header(server)
+
+
+@pytest.mark.parametrize("status", [200, 401])
+def test_a_document_nested_without_end_is_unauthorized(status):
+    class Deep(Server):
+        async def __call__(self, method, url, headers, body):
+            return status, b"[" * 60_000
+
+    with pytest.raises(errors.Unauthorized):
+        header(Deep())
 
 
 def test_tokens_are_kept_until_they_are_refused():

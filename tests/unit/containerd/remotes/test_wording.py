@@ -48,6 +48,7 @@ def test_a_scope_that_is_missing_is_access_denied():
 )
 def test_an_answer_without_the_errors_document_is_told_by_its_status(status, text):
     assert str(wording.refusal(status, b"<html>", [], None)) == text
+    assert wording.refusal(status, b"[" * 60_000, [], None).status == status
 
 
 def test_a_bare_404_is_an_unknown_manifest():
