@@ -13,50 +13,32 @@ containerd namespace and under which lease. Errors of the kinds become status co
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from google.protobuf import empty_pb2, message_factory
+from google.protobuf import message_factory
 from grpclib import GRPCError, Status
 from grpclib.config import Configuration
-from grpclib.const import Cardinality, Handler
-from grpclib.server import Server, Stream
+from grpclib.protocol import H2Protocol
+from h2.config import H2Configuration
+from hyperframe.frame import Frame
 
 from sampan import errors
-from sampan.containerd import identifiers
-from sampan.containerd.grpc.errors import grpc_error
+from sampan.containerd.grpc.calls import Call, Calls, Exchange, Method, Methods
 
-log = logging.getLogger("sampan.containerd.grpc")
+__all__ = ["Call", "GrpcServer", "Service", "attribute", "listen"]
 
 # As many bytes may be on their way in one stream and in all of a connection: several messages of a blob's 1 MiB.
 _STREAM_WINDOW, _CONNECTION_WINDOW = 4 << 20, 16 << 20
 
-# containerd's, for what is received and what is sent; clients hold the latter themselves.
-MESSAGE_LIMIT = 16 << 20
+_Serve = Callable[[Call, Exchange], Awaitable[None]]
 
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """What a request's headers say. `lease` is "" for none."""
-
-    header_namespace: str
-    lease: str
-
-    @property
-    def namespace(self) -> str:
-        """Conflict when the client named none; InvalidArgument."""
-        if not self.header_namespace:
-            raise errors.Conflict("namespace is required: failed precondition")
-        try:
-            return identifiers.validate(self.header_namespace)
-        except errors.InvalidArgument as error:
-            raise errors.InvalidArgument(f"namespace validation: {error}") from error
+# h2 makes a text of each frame that it receives, for a log that is off: a twentieth of the core's time in a `ctr run`.
+Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 
 class Service(Protocol):
@@ -68,193 +50,187 @@ def attribute(method: str) -> str:
     return re.sub(r"(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", method).lower()
 
 
-class Bound:
-    """One service as grpclib wants it."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def __mapping__(self) -> Mapping[str, Handler]:
-        descriptor = self._service.descriptor
-        return {
-            f"/{descriptor.full_name}/{method.name}": Handler(
-                self._handler(method),
-                Cardinality[_CARDINALITY[method.client_streaming, method.server_streaming]],
-                message_factory.GetMessageClass(method.input_type),
-                message_factory.GetMessageClass(method.output_type),
-            )
-            for method in descriptor.methods
-        }
-
-    def _handler(self, method: Any) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-        offered = getattr(self._service, attribute(method.name), None)
-        if offered is None:
-            return _refuse(f"method {method.name} not implemented")
-        if method.client_streaming:
-            return _guarded(_both_streaming(offered))
-        return _guarded(_server_streaming(offered) if method.server_streaming else _unary(offered))
+def methods(service: Service) -> Iterator[tuple[str, Method]]:
+    """Every RPC of the service by its path."""
+    descriptor = service.descriptor
+    for method in descriptor.methods:
+        parse = message_factory.GetMessageClass(method.input_type).FromString
+        yield f"/{descriptor.full_name}/{method.name}", Method(parse, _served(service, method))
 
 
-_CARDINALITY = {
-    (False, False): "UNARY_UNARY",
-    (False, True): "UNARY_STREAM",
-    (True, False): "STREAM_UNARY",
-    (True, True): "STREAM_STREAM",
-}
+def _served(service: Service, method: Any) -> _Serve:
+    offered = getattr(service, attribute(method.name), None)
+    if offered is None:
+        return _unoffered(method.name)
+    if method.client_streaming:
+        return _both_streaming(offered)
+    return _server_streaming(offered) if method.server_streaming else _unary(offered)
 
 
-def _call(stream: Stream[Any, Any]) -> Call:
-    headers: Any = stream.metadata or {}
-    return Call(str(headers.get("containerd-namespace", "")), str(headers.get("containerd-lease", "")))
+def _unary(method: Callable[..., Awaitable[Any]]) -> _Serve:
+    async def serve(call: Call, exchange: Exchange) -> None:
+        await exchange.send(await method(call, await _single(exchange)))
+
+    return serve
 
 
-def _unary(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-    async def handle(stream: Stream[Any, Any]) -> None:
-        request = await stream.recv_message()
-        await stream.send_message(await method(_call(stream), request))
-
-    return handle
-
-
-def _server_streaming(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-    async def handle(stream: Stream[Any, Any]) -> None:
-        request = await stream.recv_message()
+def _server_streaming(method: Callable[..., Any]) -> _Serve:
+    async def serve(call: Call, exchange: Exchange) -> None:
+        request = await _single(exchange)
         # Subscribers wait for the headers before they go on: nothing may have happened yet to send.
-        async with aclosing(method(_call(stream), request)) as answers:
-            await stream.send_initial_metadata()
+        async with aclosing(method(call, request)) as answers:
+            await exchange.begin()
             async for answer in answers:
-                await stream.send_message(answer)
+                await exchange.send(answer)
 
-    return handle
+    return serve
 
 
-def _both_streaming(method: Callable[..., Any]) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-    async def requests(stream: Stream[Any, Any]) -> AsyncIterator[Any]:
-        while (request := await stream.recv_message()) is not None:
+def _both_streaming(method: Callable[..., Any]) -> _Serve:
+    async def requests(exchange: Exchange) -> AsyncIterator[Any]:
+        while (request := await exchange.receive()) is not None:
             yield request
 
-    async def handle(stream: Stream[Any, Any]) -> None:
-        async with aclosing(method(_call(stream), requests(stream))) as answers:
+    async def serve(call: Call, exchange: Exchange) -> None:
+        async with aclosing(method(call, requests(exchange))) as answers:
             async for answer in answers:
-                await stream.send_message(answer)
+                await exchange.send(answer)
 
-    return handle
-
-
-def _refuse(text: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-    async def handle(stream: Stream[Any, Any]) -> None:
-        raise GRPCError(Status.UNIMPLEMENTED, text)
-
-    return handle
+    return serve
 
 
-class Methods(dict[str, Handler]):
-    """Every RPC by its path. One that nobody knows is refused as grpc-go does, whose clients go on without it; grpclib
-    answers without a content type, which is no answer to them."""
-
-    def __init__(self, known: Mapping[str, Handler]) -> None:
-        super().__init__(known)
-        self._services = {path.split("/")[1] for path in known}
-
-    def get(self, path: str, default: Any = None) -> Any:
-        if path in self:
-            return self[path]
-        service, _, method = path.removeprefix("/").rpartition("/")
-        text = (
-            f"unknown method {method} for service {service}"
-            if service in self._services
-            else f"unknown service {service}"
-        )
-        return Handler(_refuse(text), Cardinality.UNARY_UNARY, empty_pb2.Empty, empty_pb2.Empty)
+async def _single(exchange: Exchange) -> Any:
+    request = await exchange.receive()
+    if request is None:
+        raise GRPCError(Status.INTERNAL, "the request has no message")
+    return request
 
 
-def _guarded(
-    handle: Callable[[Stream[Any, Any]], Awaitable[None]],
-) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
-    async def guarded(stream: Stream[Any, Any]) -> None:
-        _bound(stream)
-        try:
-            await handle(stream)
-        except GRPCError:
-            raise
-        except Exception as error:
-            status = grpc_error(error)
-            if status is None:
-                raise
-            raise status from error
+def _unoffered(name: str) -> _Serve:
+    async def serve(call: Call, exchange: Exchange) -> None:
+        raise GRPCError(Status.UNIMPLEMENTED, f"method {name} not implemented")
 
-    return guarded
-
-
-def _bound(stream: Stream[Any, Any]) -> None:
-    """Refuse a message that is announced larger than any may be, before a byte of it is kept."""
-    read = stream._stream.recv_data
-
-    async def recv_data(size: int) -> bytes:
-        if size > MESSAGE_LIMIT:
-            text = f"grpc: received message larger than max ({size} vs. {MESSAGE_LIMIT})"
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
-        return await read(size)
-
-    stream._stream.recv_data = recv_data  # type: ignore[method-assign]
+    return serve
 
 
 class Gathering:
-    """A transport that sends at once all that was written in this turn of the loop and in the next.
+    """A transport that sends together what is written in one turn of the loop, or until `flush`.
 
     grpclib writes an answer's headers, message and trailers one by one, and before them, in the turn in which the
     request came, what HTTP/2 itself has to say (Go's clients ask for a ping with every request); each would be a system
-    call here and a wake-up of the client, and a `ctr run` has forty answers."""
+    call here and a wake-up of the client, and a `ctr run` has forty answers. What is written before `release` waits for
+    the answers of the next turn."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._waiting: list[bytes] = []
         self._loop = asyncio.get_running_loop()
+        self._held = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        if not self._waiting:
-            # A request's handler runs in the turn after the one in which it was read.
-            self._loop.call_soon(self._loop.call_soon, self._send)
+        if not self._waiting and not self._held:
+            self._loop.call_soon(self.flush)
         self._waiting.append(data)
 
+    def hold(self) -> None:
+        """Requests are being taken in."""
+        self._held = True
+
+    def release(self) -> None:
+        """Their handlers have been begun, and will run before what is asked for here."""
+        self._held = False
+        if self._waiting:
+            self._loop.call_soon(self.flush)
+
     def close(self) -> None:
-        self._send()
+        self.flush()
         self._transport.close()
 
-    def _send(self) -> None:
+    def flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         if waiting and not self._transport.is_closing():
             self._transport.write(b"".join(waiting))
 
 
-def _gathering(protocol: Any) -> Any:
-    """`protocol`, which will be given a `Gathering` instead of its transport."""
-    connect = protocol.connection_made
-    protocol.connection_made = lambda transport: connect(Gathering(transport))
-    return protocol
+class _Connection(H2Protocol):
+    """A client's: grpclib's, with a `Gathering` instead of its transport."""
+
+    def __init__(
+        self, calls: Calls, config: Configuration, h2_config: H2Configuration, connected: set[_Connection]
+    ) -> None:
+        super().__init__(calls, config, h2_config)
+        self.calls = calls
+        self._connected = connected
+
+    def connection_made(self, transport: Any) -> None:
+        self._connected.add(self)
+        self._gathering = Gathering(transport)
+        self.calls.flush = self._gathering.flush
+        super().connection_made(self._gathering)  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        self._gathering.hold()
+        super().data_received(data)
+        self._gathering.release()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._connected.discard(self)
+        super().connection_lost(exc)
 
 
 class GrpcServer:
     """Serving on `address` until `close`. Made by `listen`."""
 
-    def __init__(self, server: Server, address: str, closing: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
+    def __init__(self, known: Methods, address: str, closing: Iterable[Callable[[], Awaitable[None]]] = ()) -> None:
         self.address = address
-        self._server = server
+        self._methods = known
         self._closing = list(closing)
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.AbstractServer | None = None
+        self._config = Configuration(
+            http2_stream_window_size=_STREAM_WINDOW,
+            http2_connection_window_size=_CONNECTION_WINDOW,
+            _http2_max_pings_without_data=0,
+        ).__for_server__()
+        # Headers stay the bytes they are; what is no gRPC among them is `Calls`' to refuse.
+        self._h2_config = H2Configuration(
+            client_side=False,
+            header_encoding=None,
+            validate_inbound_headers=False,
+            validate_outbound_headers=False,
+            normalize_inbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Take connections from now on."""
+        # grpclib knows unix sockets by path alone; one that the caller made never stands with another mode.
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._connection, sock=listener)
 
     async def close(self) -> None:
         """Stop listening, end running calls (a subscription never ends by itself), remove the socket."""
+        assert self._server is not None
         self._server.close()
         try:
             os.unlink(self.address)
         except FileNotFoundError:
             pass  # somebody tidied up before us
+        connections = list(self._connections)
+        for connection in connections:
+            connection.calls.close()
+        for connection in connections:
+            await connection.calls.wait_closed()
+            connection.connection.close()
         await self._server.wait_closed()
         for close in self._closing:
             await close()
+
+    def _connection(self) -> _Connection:
+        return _Connection(Calls(self._methods), self._config, self._h2_config, self._connections)
 
 
 async def listen(
@@ -275,18 +251,10 @@ async def listen(
     os.chmod(path, mode)
     listener.listen(128)
     listener.setblocking(False)
-    config = Configuration(
-        http2_stream_window_size=_STREAM_WINDOW,
-        http2_connection_window_size=_CONNECTION_WINDOW,
-        _http2_max_pings_without_data=0,
-    )
-    server = Server([Bound(service) for service in services], config=config)
-    server._mapping = Methods(server._mapping)
-    # grpclib knows unix sockets by path alone; with the socket made here it never stands with another mode.
-    loop = asyncio.get_running_loop()
-    server._server = await loop.create_unix_server(lambda: _gathering(server._protocol_factory()), sock=listener)
-    server._server_closed_fut = loop.create_future()
-    return GrpcServer(server, path, closing)
+    known = Methods(one for service in services for one in methods(service))
+    server = GrpcServer(known, path, closing)
+    await server.serve(listener)
+    return server
 
 
 def _free(path: str) -> None:
