@@ -350,3 +350,23 @@ def test_cp_carries_files_in_and_out(docker: Docker, tmp_path: str) -> None:
     docker.ok("cp", "box:/etc/passwd", f"{tmp_path}/out")
     with open(f"{tmp_path}/out") as file:
         assert file.readline() == "root:x:0:0:root:/root:/bin/sh\n"
+
+
+def test_what_a_container_without_a_terminal_does_with_a_size_is_nothing(docker: Docker, engine: Engine) -> None:
+    docker.ok("run", "-d", "--name", "one", "busybox", "sleep", "100")
+    assert engine.request("POST", "/containers/one/resize?h=10&w=20")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [(("--pid", "host"), True), (("--ipc", "host"), True), (("--privileged",), True), ((), False)],
+)
+def test_what_shares_the_host_s_processes_has_no_label(docker: Docker, options: tuple[str, ...], label: bool) -> None:
+    docker.ok("create", "--name", "one", *options, "busybox", "true")
+    assert docker.inspect("one")["HostConfig"]["SecurityOpt"] == (["label=disable"] if label else None)
+
+
+def test_the_host_s_uts_namespace_does_not_rename_the_container(docker: Docker) -> None:
+    docker.ok("create", "--name", "one", "--uts", "host", "busybox", "true")
+    found = docker.inspect("one")
+    assert found["Config"]["Hostname"] == found["Id"][:12]

@@ -109,7 +109,7 @@ def _open(root: int, source: Source, path: str) -> int:
 
 def _target(root: int, path: str) -> str:
     """Where the symlink `path` leads in the end, as an absolute path of the container; it need not exist."""
-    found = posixpath.normpath("/" + path)
+    found = posixpath.normpath("/" + path.lstrip("/"))  # normpath keeps a double slash at the beginning
     for _ in range(_MAX_LINKS):
         try:
             fd = paths.open_in_root(root, found, os.O_PATH | os.O_NOFOLLOW)

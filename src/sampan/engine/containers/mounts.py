@@ -71,7 +71,7 @@ def parse_bind(text: str) -> Mount:
         source=posixpath.normpath(source) if kind == "bind" else "",
         name=source if kind == "volume" else "",
         destination=destination,
-        mode=mode,
+        mode=mode if source else "z",
         rw="ro" not in options,
         propagation=(propagation or "rprivate") if kind == "bind" else "",
         anonymous=not source,
@@ -207,7 +207,8 @@ def tmpfs_options(text: str) -> list[str]:
     for option in text.split(",") if text else ():
         key, equals, _ = option.partition("=")
         if option not in _TMPFS_FLAGS and not (equals and key in _TMPFS_DATA):
-            raise InvalidArgument(f'invalid tmpfs option ["{option}"]')
+            words = " ".join(f'"{word}"' for word in option.split("=", 1))
+            raise InvalidArgument(f"invalid tmpfs option [{words}]")
         opposite = option[2:] if option.startswith("no") else "no" + option
         options = [given for given in options if given not in (option, opposite)]
         options.append(option)

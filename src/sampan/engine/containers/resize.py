@@ -11,5 +11,6 @@ async def resize(room: Room, reference: str, height: int, width: int) -> None:
     record = room.store.get(reference)
     if not record.has_task:
         raise Conflict(f"container {record.id} is not running")
-    await room.core.tasks.resize(record.id, "", height, width)
+    if record.config.tty:  # without one there is nothing to do, and Docker says so by doing it
+        await room.core.tasks.resize(record.id, "", height, width)
     room.publish(record, "resize", height=str(height), width=str(width))

@@ -56,7 +56,7 @@ async def sample(room: Room, reference: str, previous: Mapping[str, Any] | None 
         # It ended between the two looks.
         return found
     found["cpu_stats"] = _cpu(data.get("cpu") or {}, room.facts.cpus)
-    found["pids_stats"] = _pids(data.get("pids") or {})
+    found["pids_stats"] = _pids(data.get("pids") or {}, room.facts.cgroup_version)
     found["memory_stats"] = _memory(data.get("memory") or {}, room.facts.memory)
     found["blkio_stats"] = _blkio(data.get("blkio") or {})
     networks = _networks(record)
@@ -93,10 +93,11 @@ def _cpu(data: Mapping[str, Any], cpus: int) -> dict[str, Any]:
     return found
 
 
-def _pids(data: Mapping[str, Any]) -> dict[str, Any]:
+def _pids(data: Mapping[str, Any], cgroup_version: int) -> dict[str, Any]:
     found = {"current": data.get("current", 0)}
-    # No limit is Go's largest uint64.
-    found["limit"] = data.get("limit") or 2**64 - 1
+    # No limit is Go's largest uint64 with cgroup v2, and left out with v1: containerd's readers differ.
+    if data.get("limit") or cgroup_version == 2:
+        found["limit"] = data.get("limit") or 2**64 - 1
     return found
 
 

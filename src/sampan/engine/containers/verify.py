@@ -135,6 +135,9 @@ def with_defaults(
     if host_config.init is None and init:
         changes["init"] = True
     open_paths = host_config.privileged or security_options(host_config.security_opt).systempaths_unconfined
+    if host_config.privileged or "host" in (host_config.pid_mode, host_config.ipc_mode):
+        # Docker writes it down on every kernel: such a process is nobody's label.
+        changes["security_opt"] = [*host_config.security_opt, "label=disable"]
     if host_config.masked_paths is None and not open_paths:
         changes["masked_paths"] = spec.masked_paths(facts)
     if host_config.readonly_paths is None and not open_paths:
@@ -145,7 +148,7 @@ def with_defaults(
 def _with_hostname(config: Config, host_config: HostConfig, container_id: str) -> Config:
     if config.hostname:
         return config
-    if host_config.network_mode == "host" or host_config.uts_mode == "host":
+    if host_config.network_mode == "host":
         return msgspec.structs.replace(config, hostname=os.uname().nodename)
     if host_config.network_mode.startswith("container:"):
         return config

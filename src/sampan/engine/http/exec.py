@@ -16,6 +16,8 @@ from sampan.engine.http.containers import name_of
 from sampan.engine.http.messages import empty, extent, read, reply
 from sampan.errors import Error
 
+_AFTER_THE_HEAD_S = 0.02
+
 
 def routes(engine: Engine) -> list[web.RouteDef]:
     room = engine.containers
@@ -49,6 +51,8 @@ def routes(engine: Engine) -> list[web.RouteDef]:
             # The head is out: dockerd too tells on the stream why the command did not start.
             relaying.cancel()
             await asyncio.gather(relaying, return_exceptions=True)
+            # docker-py reads the head through a buffer and the rest past it: what comes along with the head is lost.
+            await asyncio.sleep(_AFTER_THE_HEAD_S)
             connection.transport.write(streams.message(f"{error}\r\n", entry.request.tty))
             return streams.release(request, connection)
         if await relaying:
