@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from sampan import errors
 from sampan.containerd.core import ENGINE_NAMESPACE, lock
 from sampan.containerd.diff.erofs_layer import FILE
-from sampan.containerd.snapshots.janitor import empty
 from sampan.containerd.snapshots.kinds import PREFERRED
+from sampan.linux.trees import empty
 from sampan.oci import digest as digests
 
 # What the engine and the core keep at the top, besides the directories below.

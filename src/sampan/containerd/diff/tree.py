@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from sampan.containerd.diff.names import Allowance, split
-from sampan.containerd.snapshots.janitor import empty
 from sampan.linux.paths import mkdirs_in_root, open_in_root
+from sampan.linux.trees import empty
 
 _KEPT = 64
 # Of paths that are remembered until the layer is whole: millions of members with usual names.

@@ -8,14 +8,9 @@ from __future__ import annotations
 
 import os
 import queue
-import stat
 import threading
 
-# Below this depth a directory is moved up into the trash before it is emptied, so that neither open descriptors
-# nor recursion grow with what a container made.
-_DEPTH = 32
-
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from sampan.linux.trees import empty
 
 
 class Janitor:
@@ -67,42 +62,3 @@ class Janitor:
         if thread is not None:
             self._work.put(False)
             thread.join()
-
-
-def empty(trash: str, name: str) -> None:
-    """Delete `trash`/`name`, of any depth, following no symlink and entering no mount. Errors: OSError."""
-    trash_fd = os.open(trash, _DIRECTORY)
-    try:
-        pending = [name]
-        while pending:
-            pending += _remove(trash_fd, trash_fd, pending.pop(), 0)
-    finally:
-        os.close(trash_fd)
-
-
-def _remove(trash_fd: int, parent_fd: int, name: str, depth: int) -> list[str]:
-    """Delete one entry; the names in the trash of directories that were too deep and were moved there instead."""
-    try:
-        os.unlink(name, dir_fd=parent_fd)
-        return []
-    except (IsADirectoryError, PermissionError) as error:
-        # Linux says EISDIR for a directory; EPERM also stands for an immutable file, which stays an error.
-        if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
-            raise error
-    except FileNotFoundError:
-        return []
-    moved: list[str] = []
-    fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
-    try:
-        for child in os.listdir(fd):
-            if depth >= _DEPTH and stat.S_ISDIR(os.stat(child, dir_fd=fd, follow_symlinks=False).st_mode):
-                status = os.stat(child, dir_fd=fd, follow_symlinks=False)
-                fresh = f"deep-{status.st_dev}-{status.st_ino}"
-                os.rename(child, fresh, src_dir_fd=fd, dst_dir_fd=trash_fd)
-                moved.append(fresh)
-            else:
-                moved += _remove(trash_fd, fd, child, depth + 1)
-    finally:
-        os.close(fd)
-    os.rmdir(name, dir_fd=parent_fd)
-    return moved

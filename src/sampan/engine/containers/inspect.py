@@ -65,8 +65,8 @@ def _file_bytes(top: str) -> int:
     while pending:
         try:
             entries = os.scandir(pending.pop())
-        except FileNotFoundError:
-            continue  # removed while we walk
+        except OSError:
+            continue  # removed while we walk, or deeper than a path can say
         with entries:
             for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
@@ -76,7 +76,7 @@ def _file_bytes(top: str) -> int:
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
+                except OSError:
                     continue
                 if status.st_ino not in seen:
                     seen.add(status.st_ino)

@@ -23,6 +23,7 @@ from sampan.engine.filters import Filters
 from sampan.engine.services import ContainerUsage, Events, Volume
 from sampan.engine.volumes import copyup, mounting, subpaths
 from sampan.errors import Conflict, Error, InvalidArgument, NotFound
+from sampan.linux.trees import empty
 
 log = logging.getLogger("sampan.volumes")
 
@@ -153,7 +154,8 @@ class LocalVolumes:
             if os.path.ismount(data):
                 # Deleting through somebody's mount would delete what is not ours.
                 raise Error(f"remove {name}: {data} is still mounted")
-            shutil.rmtree(os.path.dirname(data))
+            empty(os.path.dirname(data), "_data")
+            os.rmdir(os.path.dirname(data))
         except FileNotFoundError:
             pass  # somebody removed the directory; the row goes all the same
         except OSError as error:
@@ -257,7 +259,9 @@ def document(volume: Volume, usage: UsageData | None = None) -> documents.Volume
 
 
 def directory_size(path: str) -> int:
-    """Bytes of the regular files under `path`, a file with several names counted once, mounts not entered."""
+    """Bytes of the regular files under `path`, a file with several names counted once, mounts not entered.
+
+    What goes meanwhile, or is deeper than a path can say, is not counted: its user must not stop the counting."""
     total, seen = 0, set()
     try:
         device = os.stat(path).st_dev
@@ -265,9 +269,16 @@ def directory_size(path: str) -> int:
         return 0
     waiting = [path]
     while waiting:
-        with os.scandir(waiting.pop()) as entries:
+        try:
+            entries = os.scandir(waiting.pop())
+        except OSError:
+            continue
+        with entries:
             for entry in entries:
-                status = entry.stat(follow_symlinks=False)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:
+                    continue
                 if entry.is_dir(follow_symlinks=False):
                     if status.st_dev == device:
                         waiting.append(entry.path)

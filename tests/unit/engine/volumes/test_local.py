@@ -203,3 +203,20 @@ def test_disk_usage_tells_size_and_users(room: Room) -> None:
     (shown,) = room.volumes.disk_usage()
     assert shown.UsageData.Size == 10  # type: ignore[union-attr]
     assert shown.UsageData.RefCount == 1  # type: ignore[union-attr]
+
+
+def test_a_volume_of_any_depth_is_measured_and_removed(room: Room) -> None:
+    """A container makes directories deeper than a path can say; neither df nor rm may stop there."""
+    made = room.volumes.create("deep")
+    with open(f"{made.mountpoint}/file", "wb") as file:
+        file.write(bytes(1000))
+    fd = os.open(made.mountpoint, os.O_RDONLY)
+    for _ in range(3000):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert directory_size(made.mountpoint) == 1000
+    room.volumes.remove("deep")
+    assert not os.path.exists(os.path.dirname(made.mountpoint))
