@@ -22,6 +22,13 @@ class Stdio:
     terminal: bool = False
 
 
+class WrongState(errors.Error):
+    """A verb that a process's status does not allow. Of no finer kind: a shim's come to clients without one."""
+
+    def __init__(self, verb: str, status: str, what: str = "process") -> None:
+        super().__init__(f"cannot {verb} a {status} {what}: unknown")
+
+
 @dataclass(slots=True, eq=False)
 class Process:
     """The task's own process (`exec_id` "") or an exec. `status`: created, running, paused, stopped."""
@@ -50,11 +57,13 @@ class Task:
     bundle: str
     init: Process
     execs: dict[str, Process] = field(default_factory=dict)
+    # Whether clients have been told of it: what ends before is told to nobody.
+    announced: bool = True
 
     def process(self, exec_id: str) -> Process:
         """NotFound."""
         if not exec_id:
             return self.init
         if exec_id not in self.execs:
-            raise errors.NotFound(f"process {exec_id}: not found")
+            raise errors.NotFound(f"process does not exist {exec_id}: not found")
         return self.execs[exec_id]

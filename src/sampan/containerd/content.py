@@ -193,7 +193,7 @@ class ContentStore:
         """Drop the ingest `ref`. NotFound; Unavailable while it is being written."""
         query = "select 1 from ingests where namespace=? and ref=?"
         if self._metadata.row(query, self._namespace, ref) is None:
-            raise errors.NotFound(f"ingest ref {ref}: not found")
+            raise errors.NotFound(f"reference {ref}: not found")
         self.writer(ref).abort()
 
     def recover(self) -> None:

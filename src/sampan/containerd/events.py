@@ -43,7 +43,10 @@ class Exchange:
 
     def publish(self, event: Event) -> None:
         """InvalidArgument for a topic or namespace that is none."""
-        identifiers.validate(event.namespace)
+        try:
+            identifiers.validate(event.namespace)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"event envelope has invalid namespace: {error}") from error
         validate_topic(event.topic)
         if not event.timestamp:
             event = Event(event.namespace, event.topic, event.type_url, event.value, event.fields, now())
@@ -67,11 +70,15 @@ class Exchange:
 
 def validate_topic(topic: str) -> None:
     """ "/" and identifiers with "/" between them. InvalidArgument."""
+    failed = f'envelope topic "{topic}": '
     if not topic:
-        raise errors.InvalidArgument("topic must not be empty: invalid argument")
+        raise errors.InvalidArgument(f"{failed}must not be empty: invalid argument")
     if topic[0] != "/":
-        raise errors.InvalidArgument('must start with "/": invalid argument')
+        raise errors.InvalidArgument(f"{failed}must start with '/': invalid argument")
     if len(topic) == 1:
-        raise errors.InvalidArgument("must have at least one component: invalid argument")
+        raise errors.InvalidArgument(f"{failed}must have at least one component: invalid argument")
     for component in topic[1:].split("/"):
-        identifiers.validate(component)
+        try:
+            identifiers.validate(component)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f'{failed}failed validation on component "{component}": {error}') from error

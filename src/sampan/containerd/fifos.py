@@ -25,6 +25,9 @@ OPEN_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 10.0
 """Seconds that a client has to read what an ended process left; containerd's shim waits as long."""
 
+FAILED = ("failed to start io pipe copy", "failed to create init process I/O")
+"""How errors of streams begin that no OCI runtime has told."""
+
 _IN_CLOSE_WRITE = 0x8
 _CHUNK = 64 * 1024
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
@@ -42,7 +45,10 @@ async def open_output(uri: str) -> int | None:
             return os.open(path, _APPEND, 0o644)
     except FileNotFoundError:
         if not uri.startswith("file:"):
-            raise errors.NotFound(f'stdio "{path}" does not exist: not found') from None
+            raise errors.Error(
+                f'{FAILED[0]}: unable to copy pipes: containerd-shim: opening file "{path}" failed:'
+                f" open {path}: no such file or directory"
+            ) from None
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         return os.open(path, _APPEND, 0o644)
     writer = await _opened_by_both(path)
@@ -86,7 +92,9 @@ def _path(uri: str) -> str:
         return uri.removeprefix("fifo://")
     if scheme == "file":
         return unquote(urlsplit(uri).path)
-    raise errors.Unimplemented(f"stdio {scheme}:// is not offered: not implemented")
+    if "stream" in scheme:
+        raise errors.Unimplemented(f"stdio {scheme}:// is not offered: not implemented")
+    raise errors.Error(f"{FAILED[1]}: unknown STDIO scheme {scheme}")
 
 
 class Outputs:

@@ -2,7 +2,7 @@
 
 Roots: image names; containers (their snapshots); leases that have not expired; content and snapshots labelled
 `containerd.io/gc.root`. References: `containerd.io/gc.ref.content[./...]` (a digest) and
-`containerd.io/gc.ref.snapshot.SNAPSHOTTER[./...]` (a key) on any of these, and a snapshot's parent. What a flat
+`containerd.io/gc.ref.snapshot.SNAPSHOTTER[/...]` (a key) on any of these, and a snapshot's parent. What a flat
 lease names is kept and not followed.
 In the engine's own namespace, images whose blobs carry no labels are followed by their documents as well, and active
 snapshots are the engine's containers.
@@ -11,6 +11,7 @@ snapshots are the engine's containers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -41,7 +42,7 @@ def references(labels: Mapping[str, str]) -> Iterator[Node]:
         if key.startswith(_CONTENT_REF) and key[len(_CONTENT_REF) :][:1] in ("", ".", "/"):
             yield "content", "", value
         elif key.startswith(_SNAPSHOT_REF):
-            snapshotter = key[len(_SNAPSHOT_REF) :].split("/")[0].split(".")[0]
+            snapshotter = key[len(_SNAPSHOT_REF) :].split("/")[0]
             yield "snapshot", snapshotter, value
 
 
@@ -56,6 +57,7 @@ class Collection:
 def collect(metadata: Metadata, stores: Stores, is_engines: bool) -> Collection:
     """One transaction: what is unreachable when it begins goes."""
     done = Collection()
+    _measure(stores)
     with metadata.transaction(durable=True):
         _expire(stores)
         content = {info.digest: info for info in stores.content.walk()}
@@ -70,6 +72,17 @@ def collect(metadata: Metadata, stores: Stores, is_engines: bool) -> Collection:
                 done.freed += info.size
     done.freed += _sweep_ingests(metadata, stores)
     return done
+
+
+def _measure(stores: Stores) -> None:
+    """Have the sizes of snapshots known before the transaction, in which nobody else gets at the database.
+
+    Those that a client made and copies of the native snapshotter are measured by walking them, once."""
+    for snapshotter in stores.snapshotters.values():
+        for info in list(snapshotter.walk()):
+            if info.kind == "committed":
+                with suppress(errors.NotFound):
+                    snapshotter.usage(info.name)
 
 
 def _expire(stores: Stores) -> None:

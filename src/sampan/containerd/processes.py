@@ -19,15 +19,17 @@ from typing import Any
 from sampan import errors
 from sampan.api.containerd import runtime_objects
 from sampan.containerd import checkpoints, identifiers
-from sampan.containerd.client_tasks import Process, Stdio, Task
+from sampan.containerd.client_tasks import Process, Stdio, Task, WrongState
 from sampan.containerd.containers import Payload
 from sampan.containerd.fifos import Outputs, StdinFeed, drained, is_fifo, open_output
+from sampan.containerd.metadata import now
 from sampan.containerd.services import Mount, RuntimeOptions, TaskExit, TaskIO, Tasks
 
 SEPARATOR = "--"
 # No namespace begins like this, so no bundle does.
 _DISCARDED = ".discarded-"
 _STARTED = ("running", "paused")
+_LAST_SIGNAL = 64
 _LOGGER = "binary://"
 
 
@@ -106,7 +108,9 @@ class Processes:
         bundle = f"{self._bundles}/{key}"
         root = options.root or f"{self._runtime_root}/{namespace}"
         options = replace(options, name=container_id, root=root)
-        task = Task(namespace, container_id, key, bundle, Process("", stdio, spec=spec.get("process") or {}))
+        task = Task(
+            namespace, container_id, key, bundle, Process("", stdio, spec=spec.get("process") or {}), announced=False
+        )
         # Before the first await, so that a second client is told that it is there.
         self._known[namespace, container_id] = task
         try:
@@ -131,12 +135,13 @@ class Processes:
         except BaseException:
             self._forget(task)
             raise
+        task.announced = True
         return task
 
     async def start(self, task: Task, process: Process) -> None:
         """execve. Conflict unless it is created; the runtime's errors."""
         if process.status != "created" or process.starting:
-            raise errors.Conflict(f"cannot start a {process.status} process: failed precondition")
+            raise WrongState("start", process.status)
         process.starting = True
         try:
             if process is not task.init:
@@ -167,20 +172,24 @@ class Processes:
     async def add_exec(self, task: Task, exec_id: str, spec: Payload, stdio: Stdio) -> None:
         """Note what to run; `start` runs it. AlreadyExists, InvalidArgument; Error (the task does not run)."""
         wanted = runtime_objects.decoded(spec.value, "process spec")
-        identifiers.validate(exec_id)
+        try:
+            identifiers.validate(exec_id)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"invalid exec id {exec_id}: {error}") from error
         if exec_id in task.execs:
             raise errors.AlreadyExists(f"id {exec_id}: already exists")
-        if task.init.status != "running":
+        if task.init.status not in ("created", "running"):
             raise errors.Error(f"cannot exec in a {task.init.status} state: unknown")
         task.execs[exec_id] = Process(exec_id, stdio, spec=wanted)
 
     async def delete(self, task: Task) -> TaskExit:
         """Forget a stopped task, or one that was never started. Conflict while it runs."""
         if task.init.status in _STARTED:
-            raise errors.Conflict(f"cannot delete a {task.init.status} process: failed precondition")
+            raise errors.Error(f"failed to delete task: cannot delete a {task.init.status} process: unknown")
         if task.init.status == "created":
             await self._discard(task)
-            ended = task.init.exit or TaskExit(task.container_id, "", task.init.pid, 137, 0)
+            # How it was ended is no exit status of its own.
+            ended = TaskExit(task.container_id, "", task.init.pid, 0, now())
         else:
             ended = await self._tasks.delete(task.key)
         self._forget(task)
@@ -189,13 +198,19 @@ class Processes:
     async def delete_exec(self, task: Task, process: Process) -> TaskExit | None:
         """Forget a stopped exec, or one that was never started. Conflict while it runs."""
         if process.status in _STARTED or process.starting:
-            raise errors.Conflict("cannot delete a running process: failed precondition")
+            raise WrongState("delete", "running")
         del task.execs[process.exec_id]
         process.exited.set()
         return process.exit
 
     async def kill(self, task: Task, process: Process, signal: int, every: bool) -> None:
-        """NotFound once it has ended."""
+        """NotFound once it has ended; Conflict before it is started."""
+        if every and task.init.status == "stopped":
+            return  # nothing is left of it
+        if signal > _LAST_SIGNAL:
+            raise errors.Error("unknown error after kill: unable to signal init: invalid argument: unknown")
+        if process is not task.init and process.status == "created":
+            raise errors.Conflict("process not created: failed precondition")
         if process.status == "stopped" or process.exit is not None:
             raise errors.NotFound("process already finished: not found")
         try:
@@ -204,24 +219,32 @@ class Processes:
             raise errors.NotFound("process already finished: not found") from error
 
     async def pause(self, task: Task) -> None:
-        if task.init.status in ("stopped", "paused"):
-            raise errors.Error(f"cannot pause a {task.init.status} container: unknown")
+        if task.init.status == "created":
+            raise errors.Error("cannot pause task in created state: unknown")
+        if task.init.status != "running":
+            raise WrongState("pause", task.init.status, "container")
         await self._tasks.pause(task.key)
         task.init.status = "paused"
 
     async def checkpoint(self, task: Task, path: str, options: Payload | None) -> None:
         if task.init.status not in _STARTED:
-            raise errors.Error(f"cannot checkpoint a {task.init.status} task: unknown")
+            raise WrongState("checkpoint", task.init.status, "container")
         flags = checkpoints.flags(checkpoints.options_of(options), f"{task.bundle}/criu-work")
         await self._tasks.checkpoint(task.key, path, flags=flags)
 
     async def resume(self, task: Task) -> None:
+        if task.init.status == "created":
+            raise errors.Error("cannot resume task in created state: unknown")
+        if task.init.status != "paused":
+            raise WrongState("resume", task.init.status, "container" if task.init.status == "stopped" else "process")
         await self._tasks.resume(task.key)
         task.init.status = "running"
 
     async def resize(self, task: Task, process: Process, height: int, width: int) -> None:
-        if process.status == "stopped":
-            raise errors.Error("cannot resize a stopped container: unknown")
+        """Nothing is done for a process without a terminal, or one that does not run."""
+        is_there = process.status in _STARTED or (process is task.init and process.status == "created")
+        if not process.stdio.terminal or not is_there:
+            return
         await self._tasks.resize(task.key, process.exec_id, height, width)
 
     async def close_stdin(self, task: Task, process: Process) -> None:
@@ -229,10 +252,14 @@ class Processes:
             process.feed.close_io()
 
     async def pids(self, task: Task) -> Sequence[tuple[int, str]]:
+        if task.init.status == "stopped":
+            return []
         execs = {process.pid: process.exec_id for process in task.execs.values()}
         return [(pid, execs.get(pid, "")) for pid in await self._tasks.pids(task.key)]
 
     async def update(self, task: Task, resources: Payload, annotations: Mapping[str, str]) -> None:
+        if task.init.status == "stopped":
+            raise WrongState("update", "stopped", "container")
         await self._tasks.update(task.key, runtime_objects.decoded(resources.value, "resources"))
 
     async def stats(self, task: Task) -> Mapping[str, Any]:
@@ -344,7 +371,8 @@ class Processes:
         if process.feed is not None:
             process.feed.close()
         process.exited.set()
-        self._exited(task, process)
+        if task.announced:
+            self._exited(task, process)
 
     def _heard_oom(self, key: str) -> None:
         namespace, _, container_id = key.partition(SEPARATOR)

@@ -21,6 +21,11 @@ from sampan.containerd.containers import Payload
 from sampan.containerd.services import RuntimeOptions
 
 KEEPERS = ("io.containerd.runc.v2", "io.containerd.sampan.v2")
+_OTHERS_OPTIONS = (
+    "runtimeoptions.v1.Options",
+    "containerd.linux.runc.RuncOptions",
+    "containerd.linux.runc.CreateOptions",
+)
 OWN_BINARIES = ("", "sampan", "sampan-runc")
 _CREATED = "OCI runtime create failed: unable to retrieve OCI runtime error"
 
@@ -46,9 +51,12 @@ def choose(name: str, options: Payload | None, namespace: str) -> KeeperRuntime 
     if name not in KEEPERS:
         return ShimRuntime(_shim(name), options)
     found = oci_pb2.Options()
-    # Other messages are for other runtimes: containerd's runc shim does not look at them either.
-    if options is not None and options.type_url.endswith("containerd.runc.v1.Options"):
+    kind = "" if options is None else options.type_url.rpartition("/")[2]
+    # Those of other runtimes are not looked at, as by containerd's runc shim, but must be of a type that exists.
+    if options is not None and kind == oci_pb2.Options.DESCRIPTOR.full_name:
         found = oci_pb2.Options.FromString(options.value)
+    elif kind not in ("", *_OTHERS_OPTIONS):
+        raise errors.Error(f"type with url {kind}: not found")
     for field in ("shim_cgroup", "task_api_address"):
         if getattr(found, field):
             raise errors.Unimplemented(f'option {field} of runtime "{name}", whose tasks share a process')
@@ -81,17 +89,17 @@ def _shim(name: str) -> str:
     failed = "failed to start shim: failed to resolve runtime path"
     if os.path.isabs(name):
         if not os.path.exists(name):
-            raise errors.Error(f"{failed}: invalid custom binary path: stat {name}: no such file or directory: unknown")
+            raise errors.Error(f"{failed}: invalid custom binary path: stat {name}: no such file or directory")
         return name
     parts = name.split(".")
     if "/" in name or len(parts) < 2:
         raise errors.Error(
             f"{failed}: invalid runtime name {name}, correct runtime name should be either format like"
-            " `io.containerd.runc.v1` or a full path to the binary: unknown"
+            " `io.containerd.runc.v1` or a full path to the binary"
         )
     program = f"containerd-shim-{parts[-2]}-{parts[-1]}"
     beside = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), program)
     found = shutil.which(program) or (beside if os.path.exists(beside) else None)
     if found is None:
-        raise errors.Error(f'{failed}: runtime "{name}" binary not installed "{program}": file does not exist: unknown')
+        raise errors.Error(f'{failed}: runtime "{name}" binary not installed "{program}": file does not exist')
     return os.path.abspath(found)

@@ -64,7 +64,10 @@ class Sandboxes:
 
     def create(self, sandbox: Sandbox) -> Sandbox:
         """AlreadyExists, InvalidArgument."""
-        identifiers.validate(sandbox.id)
+        try:
+            identifiers.validate(sandbox.id)
+        except errors.InvalidArgument as error:
+            raise errors.InvalidArgument(f"failed to validate sandbox: invalid sandbox ID: {error}") from error
         stamp = now()
         with self._metadata.transaction():
             if any(one.id == sandbox.id for one in self.list()):
@@ -86,8 +89,9 @@ class Sandboxes:
     def delete(self, sandbox_id: str) -> None:
         """NotFound."""
         with self._metadata.transaction() as connection:
-            self.get(sandbox_id)
-            connection.execute("delete from sandboxes where namespace=? and id=?", (self._namespace, sandbox_id))
+            query = "delete from sandboxes where namespace=? and id=?"
+            if connection.execute(query, (self._namespace, sandbox_id)).rowcount == 0:
+                raise errors.NotFound(f'failed to delete sandbox "{sandbox_id}": not found')
 
     def _write(self, one: Sandbox) -> None:
         extensions = json.dumps({key: _text(value) for key, value in one.extensions.items()})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,8 +29,12 @@ from sampan.containerd.snapshots.overlayfs import OverlaySnapshotter
 if TYPE_CHECKING:
     from sampan.containerd.core import ContainerCore
 
-# After so many changes, one of them a removal, garbage is collected without being asked (containerd's default).
+# Garbage is collected without being asked: this long after a removal (containerd: at once; but one client's removals
+# come together), and after so many other changes (containerd's default).
+_DELAY = 0.1
 _MUTATIONS = 100
+# So much of the time at most is spent on it, containerd's default.
+_SHARE = 0.02
 
 ClientSnapshotter = OverlaySnapshotter | NativeSnapshotter
 
@@ -82,8 +87,13 @@ class StoreTable:
         self.namespaces = Namespaces(core.metadata)
         self.events = Exchange()
         self._opened: dict[str, Stores] = {core.namespace: core.stores}
-        self._changes: dict[str, tuple[int, bool]] = {}
-        self._collections: set[asyncio.Task[int]] = set()
+        self._changes: dict[str, int] = {}
+        # Who has asked for the collection that is to come.
+        self._asking: set[str] = set()
+        self._coming: asyncio.TimerHandle | None = None
+        self._collecting: asyncio.Task[int] | None = None
+        # No collection of its own accord begins before this time of the loop.
+        self._pause_ends = 0.0
         # Told of what each collection has taken, with the namespace.
         self.on_collected: Callable[[str, gc.Collection], None] = lambda namespace, done: None
 
@@ -96,32 +106,40 @@ class StoreTable:
         return self._opened[namespace]
 
     def changed(self, namespace: str, *, removed: bool = False) -> None:
-        """A store of the namespace was written: many writes and a removal make a collection worth while."""
+        """A store of the namespace was written: a removal, or many writes, make a collection worth while."""
         self.namespaces.touch(namespace)
-        count, dirty = self._changes.get(namespace, (0, False))
-        count, dirty = count + 1, dirty or removed
-        self._changes[namespace] = (count, dirty)
-        if dirty and count >= _MUTATIONS:
-            running = asyncio.get_running_loop().create_task(self.collect(namespace))
-            self._collections.add(running)
-            running.add_done_callback(self._collections.discard)
+        self._changes[namespace] = self._changes.get(namespace, 0) + 1
+        if not removed and self._changes[namespace] < _MUTATIONS:
+            return
+        self._asking.add(namespace)
+        if self._coming is None:
+            loop = asyncio.get_running_loop()
+            self._coming = loop.call_at(max(loop.time() + _DELAY, self._pause_ends), self._begin)
 
-    async def collect(self, asking: str) -> int:
-        """Remove what nothing reaches, in the namespace `asking` and all others of clients; bytes freed.
+    def _begin(self) -> None:
+        self._coming, asking, self._asking = None, self._asking, set()
+        self._collecting = asyncio.get_running_loop().create_task(self.collect(*asking))
+
+    async def collect(self, *asking: str) -> int:
+        """Remove what nothing reaches, in the namespaces `asking` and all others of clients; bytes freed.
 
         The engine collects in its own when it removes an image; here only when a client asks from inside it."""
-        freed = 0
-        names = {one.name for one in self.namespaces.list()} - {self.core.namespace} | {asking}
+        freed, began = 0, time.monotonic()
+        names = {one.name for one in self.namespaces.list()} - {self.core.namespace} | set(asking)
         for name in sorted(names):
             self._changes.pop(name, None)
             done = await asyncio.to_thread(gc.collect, self.metadata, self.of(name), name == self.core.namespace)
             self.on_collected(name, done)
             freed += done.freed
+        took = time.monotonic() - began
+        self._pause_ends = asyncio.get_running_loop().time() + took / _SHARE - took
         return freed
 
     def close(self) -> None:
-        for collection in self._collections:
-            collection.cancel()
+        if self._coming is not None:
+            self._coming.cancel()
+        if self._collecting is not None:
+            self._collecting.cancel()
 
 
 def directories(table: StoreTable) -> Sequence[str]:

@@ -29,6 +29,8 @@ class EventsService:
     async def publish(self, call: Call, request: api.PublishRequest) -> empty_pb2.Empty:
         one = request.event
         values = decoded_fields(one.type_url, one.value)
+        if not call.header_namespace:
+            raise errors.Conflict("failed publishing event: namespace is required: failed precondition")
         self._exchange.publish(Event(call.namespace, request.topic, one.type_url, one.value, values))
         return empty_pb2.Empty()
 
@@ -54,7 +56,12 @@ class EventsService:
         )
 
     async def subscribe(self, call: Call, request: api.SubscribeRequest) -> AsyncIterator[event_pb2.Envelope]:
-        async for event in self._exchange.subscribe(request.filters):
+        try:
+            heard = self._exchange.subscribe(request.filters)
+        except errors.InvalidArgument as error:
+            text = str(error).removesuffix(": invalid argument")
+            raise errors.Error(f"subscription error: failed parsing subscription filters: {text}") from error
+        async for event in heard:
             yield event_pb2.Envelope(
                 timestamp=fields.timestamp(event.timestamp),
                 namespace=event.namespace,

@@ -90,10 +90,6 @@ class IntrospectionService:
 
 def _fields(plugin: api.Plugin) -> filters.Fields:
     def value(path: Sequence[str]) -> str | None:
-        if path[0] == "platforms":
-            return ",".join(f"{one.os}/{one.architecture}" for one in plugin.platforms)
-        if path[0] == "capabilities":
-            return ",".join(plugin.capabilities)
         return {"type": plugin.type, "id": plugin.id}.get(path[0]) or None
 
     return value

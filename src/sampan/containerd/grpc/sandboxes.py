@@ -18,7 +18,6 @@ from sampan.containerd import filters, sandboxes
 from sampan.containerd.containers import Payload
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.server import Call
-from sampan.containerd.labels import checked_labels
 from sampan.containerd.sandboxes import Sandbox, Sandboxes
 from sampan.containerd.stores import StoreTable
 
@@ -100,7 +99,7 @@ def _sandbox(message: sandbox_pb2.Sandbox) -> Sandbox:
         runtime=message.runtime.name,
         options=fields.payload(message.runtime.options),
         spec=fields.payload(message.spec),
-        labels=checked_labels(message.labels),
+        labels=dict(message.labels),
         extensions={key: Payload(value.type_url, value.value) for key, value in message.extensions.items()},
         sandboxer=message.sandboxer,
     )

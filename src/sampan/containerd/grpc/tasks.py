@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from google.protobuf import empty_pb2
+from google.protobuf import empty_pb2, timestamp_pb2
+from grpclib import GRPCError, Status
 
 from sampan import errors
 from sampan.api.containerd import cgroup_metrics, runtime_objects
@@ -18,8 +19,9 @@ from sampan.api.containerd.types import metrics_pb2
 from sampan.api.containerd.types.runc.options import oci_pb2
 from sampan.api.containerd.types.task import task_pb2
 from sampan.containerd import checkpoints, filters, leasing, runtimes
-from sampan.containerd.client_tasks import Process, Stdio, Task
+from sampan.containerd.client_tasks import Process, Stdio, Task, WrongState
 from sampan.containerd.containers import Container, Payload
+from sampan.containerd.fifos import FAILED
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
@@ -33,6 +35,10 @@ from sampan.containerd.shims.task import ShimTask
 from sampan.containerd.shims.tasks import ShimTasks
 from sampan.containerd.stores import StoreTable
 
+# Go's time before any other, which is what containerd says of a process that has not ended.
+_NEVER = timestamp_pb2.Timestamp(seconds=-62135596800)
+# Kinds that reach the client without a runtime's words in front.
+_TOLD_AS_THEY_ARE = (errors.Conflict, errors.NotFound, errors.AlreadyExists, errors.Unavailable, errors.Unimplemented)
 _STATUS = {
     "created": task_pb2.CREATED,
     "running": task_pb2.RUNNING,
@@ -70,6 +76,8 @@ class TasksService:
         chosen = runtimes.choose(container.runtime, options, call.namespace)
         if self._find(call.namespace, container.id) is not None:
             raise errors.AlreadyExists(f"task {container.id}: already exists")
+        if request.HasField("checkpoint") and request.checkpoint.media_type != checkpoints.IMAGES_TYPE:
+            raise errors.Error(f'unsupported checkpoint type "{request.checkpoint.media_type}"')
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
         try:
             task = await self._make(call.namespace, container, chosen, request, stdio)
@@ -91,8 +99,7 @@ class TasksService:
         request: api.CreateTaskRequest,
         stdio: Stdio,
     ) -> Task:
-        assert container.spec is not None
-        spec = container.spec.value
+        spec = container.spec.value if container.spec is not None else b""
         rootfs = fields.mounts(request.rootfs)
         checkpoint: Callable[[str], None] | None = None
         if request.HasField("checkpoint"):
@@ -129,7 +136,7 @@ class TasksService:
         process = task.process(request.exec_id)
         try:
             await self._of_task(task).start(task, process)
-        except (errors.Conflict, errors.NotFound, errors.AlreadyExists, errors.Unavailable, errors.Unimplemented):
+        except (*_TOLD_AS_THEY_ARE, WrongState):
             raise
         except errors.Error as error:
             if isinstance(task, ShimTask):
@@ -151,7 +158,7 @@ class TasksService:
         ended = await self._of_task(task).delete(task)
         if not self._of_task(task).publishes:
             self._tell_delete(task, ended)
-        return _deleted(task.container_id, task.init, ended)
+        return _deleted("", task.init, ended)
 
     async def delete_process(self, call: Call, request: api.DeleteProcessRequest) -> api.DeleteResponse:
         task = self._of(call, request)
@@ -174,6 +181,8 @@ class TasksService:
         return empty_pb2.Empty()
 
     async def exec(self, call: Call, request: api.ExecProcessRequest) -> empty_pb2.Empty:
+        if not request.exec_id:
+            raise GRPCError(Status.INVALID_ARGUMENT, "exec id cannot be empty")
         task = self._of(call, request)
         stdio = Stdio(request.stdin, request.stdout, request.stderr, request.terminal)
         spec = Payload(request.spec.type_url, request.spec.value)
@@ -234,10 +243,11 @@ class TasksService:
     async def _save(self, task: Task, path: str, options: Payload | None) -> None:
         try:
             await self._of_task(task).checkpoint(task, path, options)
-        except (errors.Conflict, errors.NotFound, errors.InvalidArgument, errors.Unavailable, errors.Unimplemented):
+        except (*_TOLD_AS_THEY_ARE, errors.InvalidArgument):
             raise
         except errors.Error as error:
-            raise error if isinstance(task, ShimTask) else errors.Error(f"{error}: unknown") from error
+            is_told = isinstance(task, ShimTask) or isinstance(error, WrongState)
+            raise error if is_told else errors.Error(f"{error}: unknown") from error
         self._tell(task, "checkpointed", told.TaskCheckpointed(container_id=task.container_id, checkpoint=path))
 
     async def list_pids(self, call: Call, request: api.ListPidsRequest) -> api.ListPidsResponse:
@@ -289,7 +299,8 @@ class TasksService:
     def _of(self, call: Call, request: Any) -> Task:
         task = self._find(call.namespace, request.container_id)
         if task is None:
-            raise errors.NotFound(f"task {request.container_id} not found: not found")
+            self._table.of(call.namespace).containers.get(request.container_id)
+            raise GRPCError(Status.NOT_FOUND, f"task {request.container_id} not found")
         return task
 
     def _find(self, namespace: str, container_id: str) -> Task | None:
@@ -335,6 +346,8 @@ class TasksService:
 
 def _failed_create(chosen: KeeperRuntime | ShimRuntime, error: errors.Error) -> errors.Error:
     """In the words that a client of containerd sees; a shim has wrapped its runtime's text itself."""
+    if isinstance(chosen, KeeperRuntime) and str(error).startswith(FAILED):
+        return errors.Error(f"failed to create shim task: {error}: unknown")
     if isinstance(chosen, KeeperRuntime):
         return _of_runtime("failed to create shim task: OCI runtime create failed: runc create failed", error)
     text = str(error)
@@ -343,6 +356,8 @@ def _failed_create(chosen: KeeperRuntime | ShimRuntime, error: errors.Error) -> 
 
 def _of_runtime(prefix: str, error: errors.Error) -> errors.Error:
     """The runtime's text as a shim of containerd's wraps it; the kind does not come through there."""
+    if str(error).startswith(FAILED):
+        return errors.Error(f"{error}: unknown")
     text = str(error).removesuffix(": invalid argument")
     # Another runtime than ours begins with the last words of the prefix itself.
     text = text.removeprefix(prefix.rpartition(": ")[2] + ": ")
@@ -360,7 +375,6 @@ def _io(stdio: Stdio) -> told.TaskIO:
 
 def _message(task: Task, process: Process) -> task_pb2.Process:
     message = task_pb2.Process(
-        container_id=task.container_id,
         id=process.exec_id or task.container_id,
         pid=process.pid,
         status=_STATUS[process.status],
@@ -369,6 +383,7 @@ def _message(task: Task, process: Process) -> task_pb2.Process:
         stderr=process.stdio.stderr,
         terminal=process.stdio.terminal,
     )
+    message.exited_at.CopyFrom(_NEVER)
     if process.exit is not None:
         message.exit_status = process.exit.status
         message.exited_at.CopyFrom(fields.timestamp(process.exit.exited_at))
@@ -376,7 +391,8 @@ def _message(task: Task, process: Process) -> task_pb2.Process:
 
 
 def _deleted(name: str, process: Process, ended: TaskExit | None) -> api.DeleteResponse:
-    answer = api.DeleteResponse(id=name, pid=process.pid)
+    """`name` is "" for the task's own process, as in containerd."""
+    answer = api.DeleteResponse(id=name, pid=process.pid, exited_at=_NEVER)
     if ended is not None:
         answer.exit_status = ended.status
         answer.exited_at.CopyFrom(fields.timestamp(ended.exited_at))
