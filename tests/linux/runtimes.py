@@ -125,9 +125,10 @@ class Runtime:
     def __call__(self, *words: str, check: bool = False, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run the runtime's command line with its state root."""
         more.setdefault("stdin", subprocess.DEVNULL)
+        more.setdefault("cwd", self.bundle)
         done = subprocess.run(
             [*self.command, "--root", self.root, *words],
-            cwd=self.bundle, capture_output=True, text=True, timeout=30, **more,
+            capture_output=True, text=True, timeout=30, **more,
         )  # fmt: skip
         assert not check or done.returncode == 0, done.stderr
         return done

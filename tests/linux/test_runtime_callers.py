@@ -222,3 +222,29 @@ def test_kill_all_ends_what_shares_the_hosts_pid_namespace(runtime: Runtime) -> 
     assert runtime("kill", "--all", runtime.id, "KILL").returncode == 0
     eventually(lambda: runtime.state()["status"] == "stopped")
     eventually(lambda: runtime("ps", "-f", "json", runtime.id).stdout.strip() in ("null", "[]"))
+
+
+def test_the_standard_streams_are_the_callers_own(ours: Runtime, tmp_path: Path) -> None:
+    """runc copies between pipes of its own and the caller's."""
+    ours.write(None, ["/bin/stat", "-L", "-c", "%i", "/proc/self/fd/1"])
+    with open(tmp_path / "out", "w+") as file:
+        command = [*ours.command, "--root", ours.root, "run", ours.id]
+        subprocess.run(command, cwd=ours.bundle, stdin=subprocess.DEVNULL, stdout=file, check=True, timeout=30)
+        file.seek(0)
+        assert int(file.read()) == os.fstat(file.fileno()).st_ino
+
+
+def test_a_terminal_without_one_of_the_callers_talks_to_its_standard_streams(ours: Runtime) -> None:
+    def terminal(spec: dict[str, Any]) -> None:
+        spec["process"]["terminal"] = True
+
+    assert ours.shell("test -t 0 && tty", terminal) == "/dev/pts/0\n"
+
+
+def test_kill_all_leaves_a_paused_container_paused(ours: Runtime) -> None:
+    ours.background(["/bin/sleep", "1000"])
+    ours("pause", ours.id, check=True)
+    ours("kill", "--all", ours.id, "CONT", check=True)
+    assert ours.state()["status"] == "paused"
+    ours("kill", "--all", ours.id, "KILL", check=True)
+    eventually(lambda: ours.state()["status"] == "stopped")

@@ -100,6 +100,10 @@ FIELDS = {
     "mounts[].options ro": Field(mounted("t", "ro", "nodiratime"), OPTIONS, "ro,nodiratime,relatime"),
     "mounts[].options strictatime": Field(mounted("t", "strictatime"), OPTIONS, "rw"),
     "mounts[].options data": Field(mounted("t", "size=64k", "mode=700"), "stat -c %a /m", "700"),
+    "mounts[].options data in one word": Field(
+        mounted("tmpfs", "size=16k,mode=711"), "stat -c %a /m; grep -c ' /m .*size=16k' /proc/self/mountinfo", "711\n1"
+    ),
+    "mounts[].options norelatime": Field(mounted("tmpfs", "norelatime"), OPTIONS, "rw,relatime"),
     "mounts[].options tmpcopyup": Field(
         {"mounts": [{"destination": "/etc", "type": "tmpfs", "source": "t", "options": ["tmpcopyup", "ro"]}]},
         "head -1 /etc/passwd; touch /etc/x 2>/dev/null || echo ro",
@@ -189,6 +193,16 @@ FIELDS = {
         ),
         "cat /dev/kk 2>&1 | sed 's/.*: //'",
         "Operation not permitted",
+    ),
+    "linux.resources.devices (none)": Field(
+        {
+            "linux": {
+                "resources": {"devices": None},
+                "devices": [{"path": "/dev/kk", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666}],
+            }
+        },
+        "cat /dev/kk 2>&1 | sed 's/.*: //'; head -c 1 /dev/zero | wc -c",
+        "Operation not permitted\n1",
     ),
     "linux.resources.blockIO": Field(
         ofcgroup(

@@ -101,6 +101,19 @@ def refusals(runtime: Runtime) -> list[tuple[list[str], int, str]]:
         (["delete", "nobody"], 1, "container does not exist"),
         (["delete", "--force", "nobody"], 0, ""),
         (["list", "-f", "yaml"], 1, "invalid format option"),
+        (["state", ""], 1, "container id cannot be empty"),
+        (["exec", "--cgroup", "nosuch", name, "true"], 255, "cgroup.procs: no such file or directory"),
+        (["exec", "--cgroup", "..", name, "true"], 255, ".. is not a sub cgroup path"),
+        (["exec", "--apparmor", "nosuch", name, "true"], 255, "apparmor failed to apply profile: write "),
+        (["exec", "--process-label", "nosuch", name, "true"], 255,
+         "exec failed: selinux label is specified in config, but selinux is disabled or not supported"),
+        (["exec", "--pid-file", "/nosuch/pid", name, "true"], 255,
+         "exec failed: open /nosuch/.pid: no such file or directory"),
+        (["update", "--memory", "-5", name], 1, "invalid value for memory: invalid size: '-5'"),
+        (["update", "--cpu-share", "x", name], 1,
+         'invalid value for cpu-share: strconv.ParseUint: parsing "x": invalid syntax'),
+        (["update", "--pids-limit", "x", name], 1, 'invalid value "x" for flag -pids-limit: parse error'),
+        (["update", "-r", "/nosuch", name], 1, "open /nosuch: no such file or directory"),
         (["sail"], 3, "No help topic for 'sail'"),
         (["state"], 1, 'runc: "state" requires exactly 1 argument(s)'),
         (["state", "a", "b"], 1, 'runc: "state" requires exactly 1 argument(s)'),
@@ -116,7 +129,7 @@ def test_what_cannot_be_done_is_refused_in_runcs_words(runtime: Runtime) -> None
             assert text in runtime.message(done), words
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", "", "a b"])
+@pytest.mark.parametrize("name", ["a/b", "..", "a b"])
 def test_a_name_that_is_none_is_refused(ours: Runtime, name: str) -> None:
     ours.write()
     done = ours("run", name)
@@ -174,12 +187,31 @@ def test_exec_shares_all_namespaces_and_cgroups_with_the_container(runtime: Runt
         assert Path(f"/proc/{pid}/cgroup").read_text() == init_cgroups
 
 
-def test_exec_with_a_process_file_takes_nothing_from_the_spec(runtime: Runtime, tmp_path: Path) -> None:
-    runtime.background(["/bin/sleep", "100"])
-    process = {"args": ["/bin/env"], "cwd": "/", "env": ["ONLY=this"], "user": {"uid": 0, "gid": 0}}
+def test_exec_with_a_process_file_has_of_the_spec_only_what_confines_it(runtime: Runtime, tmp_path: Path) -> None:
+    def scored(spec: dict[str, Any]) -> None:
+        spec["process"]["oomScoreAdj"] = 300
+
+    runtime.background(["/bin/sleep", "100"], scored)
+    script = "/bin/env; echo $(/bin/cat /proc/self/oom_score_adj); /bin/grep CapBnd /proc/1/status; "
+    process = {
+        "args": ["/bin/sh", "-c", f"{script} /bin/grep CapBnd /proc/self/status"], "cwd": "/", "env": ["ONLY=this"],
+        "user": {"uid": 0, "gid": 0},
+    }  # fmt: skip
     (tmp_path / "process.json").write_text(json.dumps(process))
-    done = runtime("exec", "-p", str(tmp_path / "process.json"), runtime.id, check=True)
-    assert sorted(done.stdout.split()) == ["HOME=/root", "ONLY=this"]
+    *env, score, first, second = runtime(
+        "exec", "-p", str(tmp_path / "process.json"), runtime.id, check=True
+    ).stdout.splitlines()
+    own = {"PATH", "PWD", "SHLVL"}  # the shell's
+    assert sorted(one for one in env if one.partition("=")[0] not in own) == ["HOME=/root", "ONLY=this"]
+    assert (score, first) == ("300", second)
+
+
+def test_a_container_that_was_only_created_ends_by_a_signal_too(runtime: Runtime) -> None:
+    """Although it is process 1 of its namespace, from which the kernel keeps what it has no handler for."""
+    assert runtime.create(None, ["/bin/true"]) == 0
+    runtime("kill", runtime.id, check=True)
+    eventually(lambda: runtime.state()["status"] == "stopped")
+    assert runtime("ps", "-f", "json", runtime.id, check=True).stdout == "null\n"
 
 
 def test_exec_is_confined_as_the_container_is(runtime: Runtime) -> None:

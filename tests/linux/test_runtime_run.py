@@ -389,13 +389,13 @@ def test_joining_a_network_namespace_by_path(runtime: Runtime) -> None:
 
 
 def logging_hooks(log: Path, *names: str) -> Callable[[dict[str, Any]], None]:
-    """Hooks that write where they are, the status that they are told, and their environment's OF."""
+    """Hooks that write where they are, the status that they are told, their environment's OF and their directory."""
 
     def hook(name: str) -> list[dict[str, Any]]:
         host = os.readlink("/proc/self/ns/mnt")
         script = (
             f'state=$(cat); ns=$(readlink /proc/self/ns/mnt); here=outside; [ "$ns" = "{host}" ] '
-            f'|| here=inside; echo {name} $here $(echo "$state" | grep -o \'"status":"[a-z]*"\') $OF >> {log}'
+            f'|| here=inside; echo {name} $here $(echo "$state" | grep -o \'"status":"[a-z]*"\') $OF $(pwd) >> {log}'
         )
         return [{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["OF=hook", "PATH=/bin:/usr/bin"]}]
 
@@ -414,23 +414,25 @@ HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "post
 def test_hooks_run_in_their_order_place_and_with_the_state(runtime: Runtime, tmp_path: Path, verbs: str) -> None:
     log = tmp_path / "log"
     if verbs == "run":
-        assert runtime.run(["/bin/true"], logging_hooks(log, *HOOKS)).returncode == 0
+        runtime.write(logging_hooks(log, *HOOKS), ["/bin/true"])
+        runtime("run", "--bundle", runtime.bundle, runtime.id, check=True, cwd="/")
     else:
         assert runtime.create(logging_hooks(log, *HOOKS), ["/bin/true"]) == 0
         runtime("start", runtime.id, check=True)
         eventually(lambda: runtime.state()["status"] == "stopped")
         runtime("delete", runtime.id, check=True)
     lines = log.read_text().split("\n")[:-1]
+    bundle = runtime.bundle
     if runtime.name == "runc":  # it does not wait for the program before it runs the poststart hooks
         lines.sort(key=lambda line: HOOKS.index(line.split()[0]))
     assert lines == [
-        'prestart outside "status":"creating" hook',
-        'createRuntime outside "status":"creating" hook',
-        'createContainer inside "status":"creating" hook',
-        'startContainer inside "status":"created" hook',
+        f'prestart outside "status":"creating" hook {bundle}',
+        f'createRuntime outside "status":"creating" hook {bundle}',
+        f'createContainer inside "status":"creating" hook {bundle}/rootfs',
+        'startContainer inside "status":"created" hook /',
         # The spec says "running" for poststart (runtime.md#lifecycle); runc 1.1 still says "created".
-        f'poststart outside "status":"{"created" if runtime.name == "runc" else "running"}" hook',
-        'poststop outside "status":"stopped" hook',
+        f'poststart outside "status":"{"created" if runtime.name == "runc" else "running"}" hook {bundle}',
+        f'poststop outside "status":"stopped" hook {bundle}',
     ]
 
 

@@ -454,6 +454,11 @@ def _needs_namespaces(spec: Spec, joined: dict[str, str]) -> None:
         raise InvalidArgument("user namespace mappings specified, but user namespace isn't enabled in the config")
     if "user" in joined and not joined["user"] and not (linux.get("uidMappings") and linux.get("gidMappings")):
         raise InvalidArgument("user namespaces enabled, but no uid and gid mappings specified")
+    for clock, offset in linux.get("timeOffsets", {}).items():
+        if clock not in ("boottime", "monotonic"):
+            raise InvalidArgument(f'linux.timeOffsets["{clock}"]: is not a clock of a time namespace')
+        if offset.get("nanosecs", 0) >= 1_000_000_000:
+            raise InvalidArgument(f'linux.timeOffsets["{clock}"].nanosecs: {offset["nanosecs"]} are more than a second')
     if linux.get("timeOffsets") and "time" not in joined:
         raise InvalidArgument("time namespace offsets specified, but time namespace isn't enabled in the config")
     if (linux.get("maskedPaths") or linux.get("readonlyPaths")) and "mount" not in joined:
@@ -472,21 +477,19 @@ def _sysctl(key: str, joined: dict[str, str]) -> None:
     # A sysctl that no namespace of the container's own holds would change the host.
     dotted = key.replace("/", ".")
     if dotted in _IPC_SYSCTLS or dotted.startswith("fs.mqueue."):
-        needed, title = "ipc", "IPC"
+        needed, problem = "ipc", "is not allowed in the hosts ipc namespace"
     elif dotted.startswith("net."):
-        needed, title = "network", "network"
-        if "network" in joined and joined["network"] == "/proc/1/ns/net":
-            raise InvalidArgument(f'sysctl "{key}" not allowed in host network namespace')
+        needed, problem = "network", "not allowed in host network namespace"
     elif dotted in ("kernel.domainname", "kernel.hostname"):
         if dotted == "kernel.hostname":
             raise InvalidArgument(f'sysctl "{key}" is not allowed as it conflicts with the OCI "hostname" field')
-        needed, title = "uts", "UTS"
+        needed, problem = "uts", "is not in a separate kernel namespace"
     elif dotted.startswith("user.") and "user" in joined:
         return
     else:
         raise InvalidArgument(f'sysctl "{key}" is not in a separate kernel namespace')
     if needed not in joined:
-        raise InvalidArgument(f'sysctl "{key}" is not allowed in the hosts {title} namespace')
+        raise InvalidArgument(f'sysctl "{key}" {problem}')
 
 
 def _device(device: Device, path: str) -> None:

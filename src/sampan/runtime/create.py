@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import InvalidArgument, NotFound
+from sampan.errors import Error, InvalidArgument, NotFound
 from sampan.oci import spec as oci_spec
 from sampan.runtime import document, state
 from sampan.runtime.host import host_facts
@@ -40,10 +40,13 @@ def load_spec(bundle: str) -> Spec:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """The pid as decimal text; the file appears whole. Errors: OSError."""
+    """The pid as decimal text; the file appears whole. Errors: Error, OSError."""
     folder, _, name = path.rpartition("/")
     temporary = f"{folder}/.{name}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        raise Error(f"open {temporary}: {words(error)}") from None
     try:
         os.write(fd, str(pid).encode())
     finally:
@@ -91,6 +94,7 @@ def run(
     """
     state.check_id(container_id)
     spec = load_spec(bundle)
+    os.chdir(bundle)  # as runc: hooks begin here, and a namespace's relative path is one of the bundle's
     check_rootfs(spec, bundle)
     detached = create_only or detach
     terminal = bool(spec.get("process", {}).get("terminal"))

@@ -14,6 +14,7 @@ from sampan.runtime.plan import warnings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from sampan.oci.spec import Process
@@ -29,10 +30,18 @@ def check_status(root: str, found: dict[str, Any], ignore_paused: bool) -> None:
         raise Conflict("cannot exec in a paused container (use --ignore-paused to override)")
 
 
-def process_from_file(path: str) -> Process:
-    """A process object of a file, complete: nothing of the container's own is merged in. Errors: as `oci.spec`."""
+# What a process object that does not speak of it has from the container's own, as in runc.
+_INHERITED = ("capabilities", "apparmorProfile", "selinuxLabel", "oomScoreAdj")
+
+
+def process_from_file(found: dict[str, Any], path: str) -> Process:
+    """A process object of a file; its confinement is the container's where it names none. Errors: as `oci.spec`."""
     try:
-        return oci_spec.validate_process(document.load(path))
+        process = document.load(path)
+        if isinstance(process, dict):
+            own = found["spec"]["process"]
+            process = {**{name: own[name] for name in _INHERITED if name in own}, **process}
+        return oci_spec.validate_process(process)
     except OSError as error:
         raise NotFound(f"open {path}: {os.strerror(error.errno or 0).lower()}") from None
     except DataLoss as error:
@@ -69,13 +78,13 @@ def process_from_flags(found: dict[str, Any], args: list[str], values: dict[str,
 
 
 def _with_capabilities(sets: dict[str, list[str]], names: list[str]) -> dict[str, list[str]]:
-    """runc adds to bounding, effective and permitted, and to ambient only what is inheritable (CVE-2022-29162)."""
+    """runc adds to bounding, effective and permitted, never to inheritable (CVE-2022-29162)."""
     found = {key: list(value) for key, value in sets.items()}
     for name in names:
         for key in ("bounding", "effective", "permitted"):
             found.setdefault(key, []).append(name)
         if found.get("inheritable"):
-            found["inheritable"].append(name)
+            # The kernel makes none ambient that is not inheritable too: it stays a wish, in runc as here.
             found.setdefault("ambient", []).append(name)
     return found
 
@@ -102,7 +111,7 @@ def run_exec(
     console_socket: str = "",
     pid_file: str = "",
     preserve_fds: int = 0,
-    cgroup_below: str = "",
+    cgroup_below: Sequence[str] = (),
     pidfd_socket: str = "",
     report: Report,
     verbose: bool = False,
@@ -140,17 +149,20 @@ def run_exec(
         raise
 
 
-def _below(paths: dict[str, str], wanted: str) -> dict[str, str] | None:
+def _below(paths: dict[str, str], wanted: Sequence[str]) -> dict[str, str] | None:
     """The container's cgroups, or those below them that --cgroup ("PATH" or "CONTROLLER,...:PATH") names."""
     if not wanted:
         return None
-    controllers, colon, path = wanted.rpartition(":")
-    chosen = controllers.split(",") if colon else list(paths)
     found = dict(paths)
-    for name in chosen:
-        if name not in paths:
-            raise InvalidArgument(f"unknown controller {name} in --cgroup")
-        found[name] = f"{paths[name]}/{path.strip('/')}".rstrip("/")
-        if ".." in path.split("/") or not cgroup.exists({name: found[name]}):
-            raise InvalidArgument(f"--cgroup: {path} is not a sub cgroup path")
+    for one in wanted:
+        controllers, colon, path = one.rpartition(":")
+        for name in controllers.split(",") if colon else list(paths):
+            if name not in paths:
+                raise InvalidArgument(f"unknown controller {name} in SubCgroupPaths")
+            if ".." in path.split("/"):
+                raise InvalidArgument(f"{path} is not a sub cgroup path")
+            found[name] = f"{paths[name]}/{path.strip('/')}".rstrip("/")
+            if not cgroup.exists({name: found[name]}):
+                raise NotFound(f"unable to start container process: error adding pid to cgroups: openat2 "
+                               f"{found[name]}/cgroup.procs: no such file or directory")  # fmt: skip
     return found

@@ -17,7 +17,7 @@ class Options:
     def __init__(self, values: dict[str, Any]) -> None:
         self.criu = values["criu"]
         self.debug = values["debug"]
-        self.log = values["log"]
+        self.log = os.path.abspath(values["log"]) if values["log"] else ""
         self.rootless: bool | None = None
         """Whether errors of cgroups are passed over; None is for what the caller's privileges say."""
         self.systemd = values["systemd-cgroup"]

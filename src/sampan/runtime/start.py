@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from sampan.errors import Conflict
+from sampan.errors import Conflict, Error
 from sampan.runtime import document, hooks, state
 from sampan.runtime.kill import kill_and_wait
 from sampan.runtime.steps.situation import StepFailed
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 def start(root: str, found: dict[str, Any]) -> None:
-    """Errors: Conflict with runc's texts; StepFailed when a poststart hook fails (the container is killed then)."""
+    """Errors: Conflict with runc's texts; Error when a poststart hook fails (the container is killed then)."""
     now = state.status(root, found)
     if now == "stopped":
         raise Conflict("cannot start a container that has stopped")
+    if now == "paused":
+        raise Conflict("cannot start a container in the paused state")
     if now != "created":
         raise Conflict("cannot start an already running container")
     folder = state.directory(root, found["id"])
@@ -47,9 +49,9 @@ def start(root: str, found: dict[str, Any]) -> None:
     for index, hook in enumerate(wanted):
         try:
             hooks.run(hook, "poststart", index, document.text_of(state.oci_state(found, "running")), {})
-        except StepFailed:
+        except StepFailed as failure:
             kill_and_wait(found)
-            raise
+            raise Error(str(failure)) from None
     if notices:
         from sampan.linux import process
 

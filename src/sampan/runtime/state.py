@@ -41,7 +41,9 @@ _SHAPE = {
 
 def check_id(container_id: str) -> None:
     """Errors: InvalidArgument for what cannot be a container's name."""
-    if not container_id or set(container_id) - _ALLOWED or container_id in (".", ".."):
+    if not container_id:
+        raise InvalidArgument("container id cannot be empty")
+    if set(container_id) - _ALLOWED or container_id in (".", ".."):
         raise InvalidArgument("invalid container ID format")
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sampan.errors import Conflict, Error, InvalidArgument, Unimplemented
+from sampan.errors import Conflict, Error, InvalidArgument, NotFound, Unimplemented
 from sampan.oci import spec as oci_spec
-from sampan.runtime import cgroup, state
+from sampan.runtime import cgroup, document, state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,6 +51,15 @@ def update(root: str, found: dict[str, Any], resources: Resources) -> None:
     state.save(root, found)
 
 
+def resources_from(path: str) -> Resources:
+    """The resources object in a file, "-" for standard input; unchecked. Errors: NotFound, DataLoss, OSError."""
+    try:
+        found: Resources = document.load("/dev/stdin" if path == "-" else path)
+    except FileNotFoundError:
+        raise NotFound(f"open {path}: no such file or directory") from None
+    return {} if found is None else found
+
+
 _SIZES = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 
 
@@ -58,12 +67,14 @@ def parse_size(text: str, flag: str) -> int:
     """Bytes of "64m", "1GiB", "-1". Errors: InvalidArgument."""
     if text == "-1":
         return -1
+    if text.startswith("-"):
+        raise InvalidArgument(f"invalid value for {flag}: invalid size: '{text}'")
     number = text.lower().rstrip("abcdefghijklmnopqrstuvwxyz ").strip()
     unit = text.lower()[len(number) :].strip().removesuffix("ib").removesuffix("b")
     try:
         return int(float(number) * _SIZES[unit])
     except (ValueError, KeyError, OverflowError):
-        raise InvalidArgument(f'invalid value for {flag}: invalid size: "{text}"') from None
+        raise InvalidArgument(f"invalid value for {flag}: invalid size: '{text}'") from None
 
 
 def resources_of(values: dict[str, Any]) -> Resources:
@@ -75,10 +86,7 @@ def resources_of(values: dict[str, Any]) -> Resources:
     found: dict[str, Any] = {"memory": {}, "cpu": {}, "pids": {}, "blockIO": {}}
     for flag, group, key in _NUMBERS:
         if values.get(f"{flag}!"):
-            try:
-                found[group][key] = int(values[flag])
-            except ValueError:
-                raise InvalidArgument(f'invalid value for {flag}: "{values[flag]}"') from None
+            found[group][key] = _number(values[flag], flag)
     for flag, key in (("memory", "limit"), ("memory-reservation", "reservation"), ("memory-swap", "swap")):
         if values.get(f"{flag}!"):
             found["memory"][key] = parse_size(values[flag], flag)
@@ -88,6 +96,20 @@ def resources_of(values: dict[str, Any]) -> Resources:
     return {key: value for key, value in found.items() if value}  # type: ignore[return-value]
 
 
+def _number(value: int | str, flag: str) -> int:
+    """A flag's number; the words are those of the Go function that runc parses it by. Errors: InvalidArgument."""
+    signed = flag in _SIGNED
+    try:
+        number = int(value)
+        if number >= 0 or signed:
+            return number
+    except ValueError:
+        pass
+    parser = "ParseInt" if signed else "ParseUint"
+    raise InvalidArgument(f'invalid value for {flag}: strconv.{parser}: parsing "{value}": invalid syntax')
+
+
+_SIGNED = ("cpu-quota", "cpu-rt-runtime", "cpu-idle", "pids-limit", "blkio-weight")
 _NUMBERS = (
     ("blkio-weight", "blockIO", "weight"), ("cpu-period", "cpu", "period"), ("cpu-quota", "cpu", "quota"),
     ("cpu-burst", "cpu", "burst"), ("cpu-share", "cpu", "shares"), ("cpu-rt-period", "cpu", "realtimePeriod"),

@@ -111,7 +111,9 @@ def _kill(values: dict[str, Any], rest: list[str], options: Options) -> int:
     from sampan.runtime import kill, state
 
     found = state.load(options.root, rest[0])
-    kill.kill(options.root, found, kill.parse_signal(rest[1] if len(rest) > 1 else "SIGTERM"), values["all"])
+    kill.kill(
+        options.root, found, kill.parse_signal(rest[1] if len(rest) > 1 and rest[1] else "SIGTERM"), values["all"]
+    )
     return 0
 
 
@@ -130,7 +132,7 @@ def _exec(values: dict[str, Any], rest: list[str], options: Options) -> int:
         found = state.load(options.root, rest[0])
         exec.check_status(options.root, found, values["ignore-paused"])
         if values["process"]:
-            process = exec.process_from_file(values["process"])
+            process = exec.process_from_file(found, values["process"])
         elif len(rest) < 2:
             raise errors.InvalidArgument("process args cannot be empty")
         else:
@@ -181,18 +183,21 @@ def _ps(values: dict[str, Any], rest: list[str], options: Options) -> int:
         raise errors.InvalidArgument("invalid format option")
     found = state.load(options.root, rest[0])
     if values["format"] == "json":
-        out(document.text_of(ps.pids(found)) + "\n")
+        out(document.text_of(ps.pids(found) or None) + "\n")
     else:
         out(ps.table(found, rest[1:]))
     return 0
 
 
 def _update(values: dict[str, Any], rest: list[str], options: Options) -> int:
-    from sampan.runtime import document, state, update
+    from sampan.runtime import state, update
+    from sampan.runtime.plan import warnings
 
     found = state.load(options.root, rest[0])
     source = values["resources"]
-    resources = document.load("/dev/stdin" if source == "-" else source) if source else update.resources_of(values)
+    resources = update.resources_from(source) if source else update.resources_of(values)
+    if values["kernel-memory"] or values["kernel-memory-tcp"] or warnings.kernel_memory(resources):
+        options.report("warning", warnings.KERNEL_MEMORY)
     update.update(options.root, found, resources)
     return 0
 
@@ -267,16 +272,17 @@ EXEC = [
     Flag("no-new-privs", BOOL, "set the no new privileges value for the process"),
     Flag("cap, c", LIST, "add a capability to the bounding set for the process"),
     Flag("preserve-fds", INT, "pass N additional file descriptors to the container"),
-    Flag("cgroup", STRING, "run the process in an (existing) sub-cgroup(s)"),
+    Flag("cgroup", LIST, "run the process in an (existing) sub-cgroup(s)"),
     Flag("ignore-paused", BOOL, "allow exec in a paused container"),
 ]  # fmt: skip
 
 UPDATE = [
     Flag("resources, r", STRING, "path to the file containing the resources to update or '-' to read from stdin"),
+    Flag("blkio-weight", INT, "per cgroup block IO weight"),
+    Flag("pids-limit", INT, "Maximum number of pids allowed in the container"),
     *(
         Flag(name, STRING, usage)
         for name, usage in (
-            ("blkio-weight", "per cgroup block IO weight"),
             ("cpu-period", "CPU CFS period to be used for hardcapping (in usecs)"),
             ("cpu-quota", "CPU CFS hardcap limit (in usecs)"),
             ("cpu-burst", "CPU CFS hardcap burst limit (in usecs)"),
@@ -289,7 +295,8 @@ UPDATE = [
             ("memory", "Memory limit (in bytes)"),
             ("memory-reservation", "Memory reservation or soft_limit (in bytes)"),
             ("memory-swap", "Total memory usage (memory + swap); set '-1' to enable unlimited swap"),
-            ("pids-limit", "Maximum number of pids allowed in the container"),
+            ("kernel-memory", "(obsolete)"),
+            ("kernel-memory-tcp", "(obsolete)"),
             ("l3-cache-schema", "The string of Intel RDT/CAT L3 cache schema"),
             ("mem-bw-schema", "The string of Intel RDT/MBA memory bandwidth schema"),
         )

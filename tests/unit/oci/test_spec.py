@@ -51,7 +51,7 @@ def changed(path: list[Any], value: object) -> dict[str, Any]:
         (["linux", "namespaces"], [{"type": "pid"}, {"type": "pid"}], "malformed spec file: duplicated ns"),
         (["linux", "sysctl"], {"a": 1}, 'linux.sysctl["a"]: expected a string'),
         (["linux", "sysctl"], {"kernel.panic": "1"}, 'sysctl "kernel.panic" is not in a separate kernel namespace'),
-        (["linux", "sysctl"], {"kernel.shmmax": "1"}, 'sysctl "kernel.shmmax" is not allowed in the hosts IPC'),
+        (["linux", "sysctl"], {"kernel.shmmax": "1"}, 'sysctl "kernel.shmmax" is not allowed in the hosts ipc'),
         (["linux", "uidMappings"], [{"containerID": 0, "hostID": 0, "size": 1}], "user namespace isn't enabled"),
         (["linux", "maskedPaths"], ["proc"], "linux.maskedPaths[0]: must be an absolute path"),
         (["linux", "devices"], [{"path": "/dev/x", "type": "z"}], "linux.devices[0].type"),

@@ -42,7 +42,7 @@ SPEC: dict[str, Any] = {
 
 
 def facts(hierarchies: list[Hierarchy]) -> HostFacts:
-    return HostFacts(hierarchies, {}, bounding=(1 << 41) - 1, last_cap=40, machine="x86_64")
+    return HostFacts(hierarchies, {}, bounding=(1 << 41) - 1, last_cap=40, machine="x86_64", selinux=True)
 
 
 def planned(change: dict[str, Any] | None = None, hierarchies: list[Hierarchy] = V1, **wishes: Any) -> Plan:
@@ -109,8 +109,8 @@ EVERYTHING: dict[str, Any] = {
         {"type": "user"}, {"type": "mount"}, {"type": "network"}, {"type": "uts", "path": "/proc/1/ns/uts"},
         {"type": "cgroup"}, {"type": "time"}, {"type": "pid"}, {"type": "ipc"},
     ],
-    "linux.uidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
-    "linux.gidMappings": [{"containerID": 0, "hostID": 1, "size": 2}],
+    "linux.uidMappings": [{"containerID": 0, "hostID": 1, "size": 2000}],
+    "linux.gidMappings": [{"containerID": 0, "hostID": 1, "size": 2000}],
     "linux.rootfsPropagation": "shared",
     "linux.personality": {"domain": "LINUX32"},
     "linux.memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0-1,3"},

@@ -37,7 +37,7 @@ def test_an_id_is_taken_once_until_it_is_removed(tmp_path: Path) -> None:
     state.reserve(root, "c")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a b", "ä", "a\n"])
+@pytest.mark.parametrize("name", [".", "..", "a/b", "a b", "ä", "a\n"])
 def test_a_name_that_could_lead_elsewhere_is_refused(name: str, tmp_path: Path) -> None:
     for verb in (state.load, state.reserve, state.remove):
         with pytest.raises(InvalidArgument, match="invalid container ID format"):

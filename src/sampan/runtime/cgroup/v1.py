@@ -8,6 +8,7 @@ import time
 
 from sampan.errors import Error, InvalidArgument
 from sampan.runtime.cgroup import devices
+from sampan.runtime.host import in_user_namespace
 from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
@@ -84,7 +85,10 @@ _RDMA = (("hca_handle", "hcaHandles"), ("hca_object", "hcaObjects"))
 def _set(found: dict[str, str], controller: str, name: str, value: str, field: str) -> None:
     directory = found.get(controller)
     if directory is None:
-        raise InvalidArgument(f'{field}: cannot set "{name}": controller "{controller}" is not mounted on this host')
+        raise InvalidArgument(
+            f"{field}: cannot set {controller} limit: container could not join or create cgroup: controller "
+            f'"{controller}" is not mounted on this host'
+        )
     try:
         write(directory, name, value)
     except OSError as error:
@@ -94,13 +98,16 @@ def _set(found: dict[str, str], controller: str, name: str, value: str, field: s
 def _set_devices(found: dict[str, str], resources: Resources) -> None:
     directory = found.get("devices")
     if directory is None:
+        if not resources["devices"]:
+            return
         raise InvalidArgument('linux.resources.devices: controller "devices" is not mounted on this host')
     for name, rule in devices.v1_writes(resources.get("devices", [])):
         try:
             write(directory, name, rule)
         except OSError as error:
-            # A nested container may not get what its parent lacks; what it may have is enforced all the same.
-            if error.errno == errno.EPERM and name == "devices.allow":
+            # A nested container may not get what its parent lacks; what it may have is enforced all the same. Nor may a
+            # user namespace set rules: no node of the host opens for it that did not before.
+            if error.errno == errno.EPERM and (name == "devices.allow" or in_user_namespace()):
                 continue
             raise Error(f'failed to write "{rule}": write {directory}/{name}: {words(error)}') from None
 
@@ -207,18 +214,25 @@ def _set_block_io(found: dict[str, str], block: dict[str, Any]) -> None:
         ("weight", ("blkio.bfq.weight", "blkio.weight")), ("leafWeight", ("blkio.leaf_weight",)),
     ):  # fmt: skip
         if block.get(field):
-            present = [name for name in names if os.path.exists(f"{found.get('blkio', '')}/{name}")]
-            _set(found, "blkio", (present or list(names))[0], str(block[field]), f"{base}.{field}")
+            _set(found, "blkio", _present(found, names), str(block[field]), f"{base}.{field}")
     for index, device in enumerate(block.get("weightDevice", [])):
         number = f"{device.get('major', 0)}:{device.get('minor', 0)}"
-        for field, name in (("weight", "blkio.weight_device"), ("leafWeight", "blkio.leaf_weight_device")):
+        for field, names in (
+            ("weight", ("blkio.bfq.weight_device", "blkio.weight_device")),
+            ("leafWeight", ("blkio.leaf_weight_device",)),
+        ):
             if device.get(field):
                 text = f"{number} {device[field]}"
-                _set(found, "blkio", name, text, f"{base}.weightDevice[{index}].{field}")
+                _set(found, "blkio", _present(found, names), text, f"{base}.weightDevice[{index}].{field}")
     for field, name in _THROTTLES:
         for index, device in enumerate(block.get(field, [])):
             text = f"{device.get('major', 0)}:{device.get('minor', 0)} {device.get('rate', 0)}"
             _set(found, "blkio", name, text, f"{base}.{field}[{index}]")
+
+
+def _present(found: dict[str, str], names: tuple[str, ...]) -> str:
+    """The first of the files that this kernel has; without one the first, whose error is then told."""
+    return next((name for name in names if os.path.exists(f"{found.get('blkio', '')}/{name}")), names[0])
 
 
 def freeze(directory: str, frozen: bool) -> None:

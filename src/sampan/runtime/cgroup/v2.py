@@ -11,6 +11,7 @@ from sampan.errors import Error, InvalidArgument
 from sampan.linux import bpf
 from sampan.runtime.cgroup import devices
 from sampan.runtime.cgroup.v1 import read, write
+from sampan.runtime.host import in_user_namespace
 from sampan.runtime.steps.situation import words
 
 TYPE_CHECKING = False
@@ -169,7 +170,8 @@ def _io(block: dict[str, Any]) -> list[tuple[str, str, str]]:
 def apply(directory: str, resources: Resources, update: bool, rootless: bool = False) -> None:
     """Set what `resources` says. Errors: Error with runc's texts, naming the field.
 
-    Who is `rootless` may load no device program, and needs none: no node of the host opens for him that did not before.
+    Who is `rootless`, or in a user namespace, may load no device program, and needs none: no node of the host opens for
+    him that did not before.
     """
     for name, value, field in writes(resources):
         try:
@@ -187,7 +189,7 @@ def apply(directory: str, resources: Resources, update: bool, rootless: bool = F
         try:
             set_devices(directory, resources)
         except Error:
-            if not rootless:
+            if not rootless and not in_user_namespace():
                 raise
 
 

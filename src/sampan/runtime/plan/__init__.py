@@ -140,6 +140,8 @@ def plan_container(spec: Spec, wishes: Wishes, host: HostFacts) -> Plan:
     kinds = _namespaces(plan, linux)
     _check_devices(linux, kinds)
     _process_limits(plan, process)
+    if "user" in kinds and not kinds["user"]:
+        _check_mapped(plan, process.get("user", {}))
     plan.hooks = {name: hooks for name, hooks in spec.get("hooks", {}).items() if hooks}
     steps = plan.steps
     steps += _joining(plan, kinds, linux, wishes)
@@ -147,7 +149,7 @@ def plan_container(spec: Spec, wishes: Wishes, host: HostFacts) -> Plan:
         # runc makes all its mounts on the host then; nobody who wants a container wants that.
         raise Unimplemented("linux.namespaces: a container without a mount namespace is not supported")
     steps += _root_file_system(spec, linux, wishes, host, kinds)
-    steps += _identity(spec, linux)
+    steps += _identity(spec, linux, host)
     steps += process_steps(process, wishes, bool(spec.get("hooks", {}).get("startContainer")))
     return plan
 
@@ -170,7 +172,8 @@ def plan_exec(process: Process, kinds: dict[str, str], wishes: Wishes, host: Hos
     if wishes.terminal:
         steps.append(Step("console", "process.terminal", size=wishes.console_size, device=False))
     if process.get("apparmorProfile") or process.get("selinuxLabel"):
-        steps += _labels(process)
+        steps.append(Step("open_proc", "process"))
+        steps += _labels(process, host)
     steps += process_steps(process, wishes, False)
     return plan
 
@@ -202,6 +205,16 @@ def _check_devices(linux: Linux, kinds: dict[str, str]) -> None:
         for one in (name, entry.get("name") or name):
             if not 0 < len(one) < 16 or one in (".", "..") or set(one) & set("/: \t\n"):
                 raise InvalidArgument(f'linux.netDevices: invalid network device name "{one}"')
+
+
+def _check_mapped(plan: Plan, user: Any) -> None:
+    for name, mappings in (("uid", plan.uid_mappings), ("gid", plan.gid_mappings)):
+        wanted = user.get(name, 0)
+        if not any(inside <= wanted < inside + size for inside, _, size in mappings):
+            raise InvalidArgument(
+                f"unable to start container process: unable to setup user: cannot set {name} to unmapped user in user "
+                "namespace"
+            )
 
 
 def _process_limits(plan: Plan, process: Process) -> None:
@@ -298,7 +311,7 @@ def _cgroup_mount(entry: Any, cause: str, host: HostFacts, wishes: Wishes, own_n
         shown: Mount = {"destination": entry["destination"], "type": "bind", "source": "/sys/fs/cgroup",
                         "options": ["rbind", "rro"]}  # fmt: skip
         return plan_mount(shown, cause, "/")
-    if host.cgroup_mode == "unified":
+    if host.cgroup_mode == "unified" or entry["type"] == "cgroup2":
         source = wishes.cgroup_paths.get("", "")
         return [
             Step(
@@ -356,7 +369,7 @@ def _devices(spec: Spec, linux: Linux, in_userns: bool, kcore: bool) -> list[Ste
     return [*defaults, *steps, ptmx, *links]
 
 
-def _identity(spec: Spec, linux: Linux) -> list[Step]:
+def _identity(spec: Spec, linux: Linux, host: HostFacts) -> list[Step]:
     steps: list[Step] = []
     if spec.get("hostname"):
         steps.append(Step("hostname", "hostname", name=spec["hostname"]))
@@ -366,7 +379,7 @@ def _identity(spec: Spec, linux: Linux) -> list[Step]:
     sysctls = linux.get("sysctl", {})
     if sysctls or process.get("apparmorProfile") or process.get("selinuxLabel"):
         steps.append(Step("open_proc", "linux.sysctl" if sysctls else "process"))
-    steps += _labels(process)
+    steps += _labels(process, host)
     steps += [Step("sysctl", f'linux.sysctl["{key}"]', key=key, value=value) for key, value in sysctls.items()]
     steps += [
         Step("read_only_path", f"linux.readonlyPaths[{index}]", path=clean(path))
@@ -383,8 +396,10 @@ def _identity(spec: Spec, linux: Linux) -> list[Step]:
     return steps
 
 
-def _labels(process: Process) -> list[Step]:
+def _labels(process: Process, host: HostFacts) -> list[Step]:
     steps: list[Step] = []
+    if process.get("selinuxLabel") and not host.selinux:
+        raise InvalidArgument("selinux label is specified in config, but selinux is disabled or not supported")
     if process.get("apparmorProfile"):
         steps.append(Step("apparmor", "process.apparmorProfile", profile=process["apparmorProfile"]))
     if process.get("selinuxLabel"):

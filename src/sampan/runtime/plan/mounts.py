@@ -23,7 +23,7 @@ ATTRIBUTES: dict[str, tuple[int, int]] = {
     "nodiratime": (abi.MOUNT_ATTR_NODIRATIME, abi.MOUNT_ATTR_NODIRATIME),
     "diratime": (abi.MOUNT_ATTR_NODIRATIME, 0),
     "relatime": (abi.MOUNT_ATTR__ATIME, abi.MOUNT_ATTR_RELATIME),
-    "norelatime": (abi.MOUNT_ATTR__ATIME, abi.MOUNT_ATTR_STRICTATIME),
+    "norelatime": (abi.MOUNT_ATTR__ATIME, abi.MOUNT_ATTR_RELATIME),  # mount(8) only takes the wish back
     "noatime": (abi.MOUNT_ATTR__ATIME, abi.MOUNT_ATTR_NOATIME),
     "atime": (abi.MOUNT_ATTR__ATIME, abi.MOUNT_ATTR_RELATIME),
     "strictatime": (abi.MOUNT_ATTR__ATIME, abi.MOUNT_ATTR_STRICTATIME),
@@ -113,9 +113,18 @@ def parse_options(words: list[str]) -> Options:
             if SUPERBLOCK[word]:
                 found.data.append((SUPERBLOCK[word], None))
         else:
-            key, equals, value_text = word.partition("=")
-            found.data.append((key, value_text if equals else None))
+            found.data += map(_pair, _split(word))
     return found
+
+
+def _split(word: str) -> list[str]:
+    """Data in one word, "size=1m,mode=700", as mount(2) takes it apart; quoted or escaped commas are the value's."""
+    return [word] if '"' in word or "\\" in word else [part for part in word.split(",") if part]
+
+
+def _pair(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    return key, value if equals else None
 
 
 # Below /proc only these may be mounted on, as in runc: files that containers' tools (lxcfs) replace, none of which

@@ -6,8 +6,19 @@ from sampan.linux import capabilities
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sampan.oci.spec import Process, Spec
     from sampan.runtime.host import HostFacts
+
+
+KERNEL_MEMORY = "Kernel memory settings are ignored and will be removed"
+
+
+def kernel_memory(resources: Any) -> bool:
+    """Whether limits are asked for that no kernel holds any more. `resources` need not have been checked."""
+    memory = resources.get("memory") if isinstance(resources, dict) else None
+    return isinstance(memory, dict) and bool(memory.get("kernel") or memory.get("kernelTCP"))
 
 
 def of_spec(spec: Spec, host: HostFacts) -> list[str]:
@@ -18,6 +29,8 @@ def of_spec(spec: Spec, host: HostFacts) -> list[str]:
         for mount in spec.get("mounts", [])
         if not mount["destination"].startswith("/")
     ]
+    if kernel_memory(spec.get("linux", {}).get("resources", {})):
+        found.append(KERNEL_MEMORY)
     return found + of_process(spec.get("process", {}), host)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from sampan.runtime import hooks
 
 TYPE_CHECKING = False
@@ -15,4 +17,5 @@ def start_hooks(init: Situation) -> None:
 
 
 def hook(init: Situation, name: str, index: int, hook: dict[str, object]) -> None:
+    os.fchdir(init.root)  # where runc, too, has them begin
     hooks.run(hook, name, index, init.states[name], {})

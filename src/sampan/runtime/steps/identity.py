@@ -5,7 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from _signal import SIG_SETMASK, pthread_sigmask  # type: ignore[import-not-found]
+from _signal import (  # type: ignore[import-not-found]
+    SIG_SETMASK,
+    SIGHUP,
+    SIGINT,
+    SIGQUIT,
+    SIGTERM,
+    pthread_sigmask,
+    signal,
+)
 
 from sampan.linux import abi, capabilities, credentials, paths, process, procfs, seccomp
 from sampan.runtime import handshake, passwd
@@ -239,6 +247,10 @@ def ready(init: Situation) -> None:
     handshake.send(init.channel, handshake.READY)
     if init.fifo >= 0:
         init.channel.close()
+        # The kernel keeps from a process 1 what it has no handler for: without these only SIGKILL would end a container
+        # that was merely created.
+        for number in (SIGHUP, SIGINT, SIGQUIT, SIGTERM):
+            signal(number, _ended)
         # Opened for both directions by the parent, so that it never ends while nobody writes. It stays open until
         # execve closes it, which is how `start` sees that.
         os.read(init.fifo, 1)
@@ -246,6 +258,10 @@ def ready(init: Situation) -> None:
     word, _, _ = handshake.receive(init.channel)
     if word != handshake.PROCEED:
         os._exit(1)  # the parent has gone without wanting the process: nobody is left to be told
+
+
+def _ended(number: int, frame: object) -> None:
+    os._exit(128 + number)
 
 
 def execve(init: Situation, args: list[str]) -> None:

@@ -14,7 +14,9 @@ def apparmor(init: Situation, profile: str) -> None:
     try:
         lsm.set_apparmor_exec_profile(init.proc, profile)
     except OSError as error:
-        raise StepFailed(f"unable to apply apparmor profile: {words(error)}") from None
+        raise StepFailed(
+            f"unable to apply apparmor profile: apparmor failed to apply profile: write attr/exec: {words(error)}"
+        ) from None
 
 
 def selinux(init: Situation, label: str) -> None:

@@ -207,6 +207,8 @@ def bind(
             target = paths.mkdirs_in_root(init.root, destination)
         else:
             target = paths.create_file_in_root(init.root, destination)
+        if stat.S_ISDIR(os.fstat(target).st_mode) != is_directory:
+            raise StepFailed(f"{what}: not a directory")  # move_mount has a less telling errno for it
         _refuse_proc(target, source, destination)
         if destination == "/proc" and paths.fstatfs_type(made) != abi.PROC_SUPER_MAGIC:
             raise StepFailed(f'{what}: "/proc" cannot be mounted because it is not of type proc')
@@ -258,7 +260,8 @@ def cgroup1_mount(
             if own_namespace:
                 keys = [("none", None)] if tree["keys"][0].startswith("name=") else []
                 options = [("name", key[5:]) if key.startswith("name=") else (key, None) for key in tree["keys"]]
-                made = mount.new_mount("cgroup", [("source", "cgroup"), *keys, *options], attributes)
+                shown = [("source", "cgroup"), *keys, *options]
+                made = mount.new_mount("cgroup", shown, attributes | _PLAIN_ATTRIBUTES)
             else:
                 made = mount.open_tree(_AT, tree["source"] or "", _CLONE | abi.AT_RECURSIVE)
                 mount.mount_setattr(made, "", abi.AT_RECURSIVE, attributes)

@@ -54,7 +54,7 @@ def test_what_every_container_gets_is_allowed_after_denying_all() -> None:
     assert run(program, "b", 8, 0, "m") == 1
     assert run(program, "b", 8, 0, "r") == 0
     assert run(program, "c", 1, 11, "r") == 0
-    assert run(program, "c", 10, 200, "rw") == 0
+    assert run(program, "c", 10, 229, "rw") == 0
 
 
 def test_the_last_matching_rule_decides() -> None:
@@ -78,7 +78,17 @@ def test_v1_begins_with_the_whole_list_and_names_each_kind() -> None:
     assert len(written) == 3 + len(ALWAYS)
 
 
-@pytest.mark.parametrize(("rule", "field"), [({"type": "z"}, "[0].type"), ({"access": "x"}, "[0].access")])
+def test_v1_denies_everything_first_whatever_the_first_rule_is() -> None:
+    """A new cgroup has its parent's list, which on most hosts allows all."""
+    for rules_ in ([], [{"allow": True, "type": "c", "major": 5, "minor": 1, "access": "r"}]):
+        assert v1_writes(rules_)[0] == ("devices.deny", "a")  # type: ignore[arg-type]
+    assert v1_writes([{"allow": True, "access": "rwm"}])[0] == ("devices.allow", "a")
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [({"type": "z", "access": "r"}, "[0].type"), ({"access": "x"}, "[0].access"), ({"type": "c"}, "[0].access")],
+)
 def test_a_wrong_rule_is_refused(rule: Any, field: str) -> None:
     with pytest.raises(InvalidArgument) as refused:
         rules([rule])
@@ -86,10 +96,9 @@ def test_a_wrong_rule_is_refused(rule: Any, field: str) -> None:
 
 
 RULE = st.fixed_dictionaries(
-    {"allow": st.booleans()},
+    {"allow": st.booleans(), "access": st.text(alphabet="rwm", min_size=1, max_size=3)},
     optional={
         "type": st.sampled_from(["a", "b", "c"]), "major": st.integers(-1, 3), "minor": st.integers(-1, 3),
-        "access": st.text(alphabet="rwm", min_size=1, max_size=3),
     },
 )  # fmt: skip
 

@@ -155,7 +155,8 @@ def test_devices_are_paths_of_numbers_or_groups_of_drivers() -> None:
     assert found[:2] == [("DevicePolicy", ("s", "strict")), ("DeviceAllow", ("a(ss)", []))]
     entries = found[2][1][1]
     assert [entry for entry in entries if "/dev/char/1:" not in entry[0] and "/dev/char/5:" not in entry[0]] == [
-        ("block-*", "m"), ("block-sd", "r"), ("char-*", "m"), ("char-pts", "rwm"), ("/dev/char/250:3", "rw"),
+        ("block-*", "m"), ("block-sd", "r"), ("char-*", "m"), ("/dev/char/10:200", "rwm"), ("char-pts", "rwm"),
+        ("/dev/char/250:3", "rw"),
     ]  # fmt: skip
 
 
@@ -175,7 +176,12 @@ def test_all_devices_are_no_policy_on_v2_and_leave_the_first_on_v1() -> None:
 
 
 def test_devices_refused_one_by_one_are_the_fs_drivers_alone() -> None:
-    rules = {"devices": [{"allow": True}, {"allow": False, "type": "c", "major": 250, "minor": 1, "access": "r"}]}
+    rules = {
+        "devices": [
+            {"allow": True, "access": "rwm"},
+            {"allow": False, "type": "c", "major": 250, "minor": 1, "access": "r"},
+        ]
+    }
     assert properties(rules) == {"DevicePolicy": "strict", "DeviceAllow": []}
 
 
