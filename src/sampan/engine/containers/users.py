@@ -66,7 +66,9 @@ def _find_group(wanted: str, group: bytes) -> int:
 
 def _lines(data: bytes, fields: int) -> Iterator[list[str]]:
     """Entries with numeric ids; anything else in the file is skipped, as libc does."""
-    for line in data[:MAX_FILE].decode("utf-8", "surrogateescape").splitlines():
+    # At newlines alone: str.splitlines knows seven more ends, with which a user's own field could hold an entry.
+    for line in data[:MAX_FILE].decode("utf-8", "surrogateescape").split("\n"):
+        line = line.removesuffix("\r")
         if not line or line.startswith("#"):
             continue
         entry = line.split(":")
@@ -78,7 +80,8 @@ def _lines(data: bytes, fields: int) -> Iterator[list[str]]:
 
 
 def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.removeprefix("-").isdigit() else None
+    """None also for what has more digits than any id."""
+    return int(text) if len(text) < 20 and text.isascii() and text.removeprefix("-").isdigit() else None
 
 
 def _checked(number: int) -> int:

@@ -105,7 +105,8 @@ class Resolver:
         self._listener.close()
 
     def _read(self) -> None:
-        with suppress(BlockingIOError, InterruptedError):
+        # Whatever a container does to its own network (a source port of 0, no route to itself) costs it the answer.
+        with suppress(OSError):
             data, peer = self._datagrams.recvfrom(_LARGEST)
             try:
                 query = names.parse(data)
@@ -123,14 +124,14 @@ class Resolver:
             with suppress(OSError, TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
                     reply = await _ask(self._loop, server, data)
-                with suppress(BlockingIOError):
+                with suppress(OSError):
                     self._datagrams.sendto(reply, peer)
                 return
         with suppress(OSError):
             self._datagrams.sendto(names.failure(query).pack(), peer)
 
     def _accept(self) -> None:
-        with suppress(BlockingIOError, InterruptedError, ConnectionError):
+        with suppress(OSError):
             connection, _ = self._listener.accept()
             if len(self._tasks) >= _MOST_QUESTIONS:
                 connection.close()
@@ -149,7 +150,8 @@ class Resolver:
                 known = names.answer(query, self._directory.members())
                 reply = bytes(known.pack()) if known is not None else await self._forward_stream(query, data)
                 writer.write(struct.pack(">H", len(reply)) + reply)
-                await writer.drain()
+                async with asyncio.timeout(PATIENCE_S):  # one that asks and does not read is let go
+                    await writer.drain()
         except (OSError, EOFError, TimeoutError, ValueError):
             pass  # it is done, or speaks no DNS
         finally:

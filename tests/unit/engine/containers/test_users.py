@@ -16,7 +16,10 @@ broken
 nohome:x:9:9:::
 big:x:99999999999:1::/:
 odd:x:5:-1::/:
-"""
+dos:x:6:6::/dos:/bin/sh\r
+gecos:x:5:5:a\x0bvt:x:0:0::/:\xc2\x85nel:x:0:0::/:\xe2\x80\xa8ls:x:0:0::/:/bin/sh
+long:x:%s:0::/:
+""" % (b"9" * 5000)
 GROUP = b"root:x:0:\nwheel:x:10:root,bob\nbob:x:8:\n"
 
 
@@ -31,6 +34,7 @@ GROUP = b"root:x:0:\nwheel:x:10:root,bob\nbob:x:8:\n"
         ("1234", User(1234, 0, (0,), "/")),
         ("1234:4321", User(1234, 4321, (4321,), "/")),
         ("nohome", User(9, 9, (9,), "/")),
+        ("dos", User(6, 6, (6,), "/dos")),
     ],
 )
 def test_users_resolve_as_in_runc(text, expected):
@@ -47,6 +51,8 @@ def test_users_resolve_as_in_runc(text, expected):
         ("4294967296", "uids and gids must be in range 0-2147483647"),
         ("big", "unable to find user big: no matching entries in passwd file"),
         ("odd", "unable to find user odd: no matching entries in passwd file"),
+        *((name, f"unable to find user {name}: no matching entries in passwd file") for name in ("vt", "nel", "ls")),
+        ("9" * 5000, f"unable to find user {'9' * 5000}: no matching entries in passwd file"),
     ],
 )
 def test_what_is_not_there_or_out_of_range_is_refused(text, message):
