@@ -326,6 +326,15 @@ def test_events_stats_is_one_json_line(runtime: Runtime) -> None:
     assert event["data"]["cpu"]["usage"]["total"] > 0
     assert event["data"]["pids"]["current"] == 1
     assert event["data"]["memory"]["usage"]["usage"] > 0
+    if UNIFIED:
+        assert event["data"]["memory"]["swap"]["usage"] >= event["data"]["memory"]["usage"]["usage"]
+        return
+    cpus = len(event["data"]["cpu"]["usage"]["percpu"])
+    assert len(event["data"]["cpu"]["usage"]["percpu_kernel"]) == len(event["data"]["cpu"]["usage"]["percpu_user"])
+    assert len(event["data"]["cpu"]["usage"]["percpu_user"]) == cpus
+    cpuset = event["data"]["cpuset"]
+    assert cpuset["cpus"] == sorted(os.sched_getaffinity(0))
+    assert (cpuset["mems"], cpuset["sched_load_balance"], cpuset["sched_relax_domain_level"]) == ([0], 1, -1)
 
 
 def test_the_pid_file_has_the_pid(runtime: Runtime, tmp_path: Path) -> None:

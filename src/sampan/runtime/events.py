@@ -21,7 +21,7 @@ _UNLIMITED = (1 << 64) - 1
 def stats_event(root: str, found: dict[str, Any]) -> dict[str, Any]:
     """One "stats" event. Errors: Conflict when the container is not running."""
     if state.status(root, found) == "stopped":
-        raise Conflict("container is not running")
+        raise Conflict(f"container with id {found['id']} is not running")
     return {"type": "stats", "id": found["id"], "data": stats(found)}
 
 
@@ -32,11 +32,11 @@ def stats(found: dict[str, Any]) -> dict[str, Any]:
         return _v2(paths[""])
     return {
         "cpu": _v1_cpu(paths),
-        "cpuset": {},
+        "cpuset": _v1_cpuset(paths.get("cpuset", "")),
         "memory": _v1_memory(paths.get("memory", "")),
         "pids": _pids(paths.get("pids", "")),
         "blkio": _v1_block(paths.get("blkio", "")),
-        "hugetlb": {},
+        "hugetlb": _v1_hugetlb(paths.get("hugetlb", "")),
         "intel_rdt": {},
         "network_interfaces": None,
     }
@@ -69,10 +69,13 @@ def _v1_cpu(paths: dict[str, str]) -> dict[str, Any]:
     ticks = _table(_text(account, "cpuacct.stat"))
     throttled = _table(_text(paths.get("cpu", ""), "cpu.stat"))
     percpu = [int(word) for word in _text(account, "cpuacct.usage_percpu").split()]
+    split = [line.split() for line in _text(account, "cpuacct.usage_all").split("\n")[1:]]  # "cpu user system"
     return {
         "usage": {
             "total": _number(account, "cpuacct.usage"),
             "percpu": percpu,
+            "percpu_kernel": [_nanoseconds(line[2]) for line in split if len(line) == 3],
+            "percpu_user": [_nanoseconds(line[1]) for line in split if len(line) == 3],
             "kernel": ticks.get("system", 0) * _NANOSECONDS_PER_TICK,
             "user": ticks.get("user", 0) * _NANOSECONDS_PER_TICK,
         },
@@ -82,6 +85,57 @@ def _v1_cpu(paths: dict[str, str]) -> dict[str, Any]:
             "throttledTime": throttled.get("throttled_time", 0),
         },
     }
+
+
+def _nanoseconds(nanoseconds: str) -> int:
+    return int(nanoseconds) if nanoseconds.isdecimal() else 0
+
+
+# The cpuset's numbers by their names in the event. Source: runc types/events.go.
+_CPUSET = (
+    ("cpu_exclusive", "cpu_exclusive"), ("mem_hardwall", "mem_hardwall"), ("mem_exclusive", "mem_exclusive"),
+    ("memory_migrate", "memory_migrate"), ("memory_spread_page", "memory_spread_page"),
+    ("memory_spread_slab", "memory_spread_slab"), ("memory_pressure", "memory_pressure"),
+    ("sched_load_balance", "sched_load_balance"), ("sched_relax_domain_level", "sched_relax_domain_level"),
+)  # fmt: skip
+
+
+def _v1_cpuset(directory: str) -> dict[str, Any]:
+    if not directory:
+        return {}
+    found: dict[str, Any] = {name: _listed(_text(directory, f"cpuset.{name}")) for name in ("cpus", "mems")}
+    return found | {key: _number(directory, f"cpuset.{name}") for key, name in _CPUSET}
+
+
+def _listed(text: str) -> list[int]:
+    """The numbers of a list like "0-3,7"."""
+    found: list[int] = []
+    for part in text.strip().split(","):
+        first, _, last = part.partition("-")
+        if first.isdecimal():
+            found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def _v1_hugetlb(directory: str) -> dict[str, Any]:
+    return {
+        size: {
+            "usage": _number(directory, f"hugetlb.{size}.{rsvd}usage_in_bytes"),
+            "max": _number(directory, f"hugetlb.{size}.{rsvd}max_usage_in_bytes"),
+            "failcnt": _number(directory, f"hugetlb.{size}.{rsvd}failcnt"),
+        }
+        for size, rsvd in _page_sizes(directory, "usage_in_bytes")
+    }
+
+
+def _page_sizes(directory: str, counter: str) -> list[tuple[str, str]]:
+    """The sizes of huge pages that the cgroup counts, "2MB", each with "rsvd." where it counts reservations too."""
+    try:
+        names = set(os.listdir(directory)) if directory else set()
+    except OSError:
+        return []
+    sizes = {name.split(".")[1] for name in names if name.startswith("hugetlb.")}
+    return [(size, "rsvd." if f"hugetlb.{size}.rsvd.{counter}" in names else "") for size in sorted(sizes)]
 
 
 def _v1_memory(directory: str) -> dict[str, Any]:
@@ -145,9 +199,11 @@ def _v2(directory: str) -> dict[str, Any]:
         "max": _number(directory, "memory.peak"),
         "failcnt": _table(_text(directory, "memory.events")).get("max", 0),
     }
+    # As on v1, where swap is counted together with memory.
+    limit = _number(directory, "memory.swap.max")
     swap = {
-        "limit": _number(directory, "memory.swap.max"), "usage": _number(directory, "memory.swap.current"),
-        "max": 0, "failcnt": 0,
+        "limit": limit if _UNLIMITED in (limit, usage["limit"]) else limit + usage["limit"],
+        "usage": _number(directory, "memory.swap.current") + usage["usage"], "max": 0, "failcnt": 0,
     }  # fmt: skip
     return {
         "cpu": {
@@ -161,18 +217,50 @@ def _v2(directory: str) -> dict[str, Any]:
                 "throttledPeriods": cpu.get("nr_throttled", 0),
                 "throttledTime": cpu.get("throttled_usec", 0) * 1000,
             },
+            **_pressure(directory, "cpu"),
         },
         "cpuset": {},
-        "memory": {"cache": memory.get("file", 0), "usage": usage, "swap": swap, "raw": memory},
+        "memory": {
+            "cache": memory.get("file", 0),
+            "usage": usage,
+            "swap": swap,
+            "raw": memory,
+            **_pressure(directory, "memory"),
+        },
         "pids": _pids(directory),
         "blkio": {
             "ioServiceBytesRecursive": _v2_io(directory, _V2_BYTES),
             "ioServicedRecursive": _v2_io(directory, _V2_IOS),
+            **_pressure(directory, "io"),
         },
-        "hugetlb": {},
+        "hugetlb": _v2_hugetlb(directory),
         "intel_rdt": {},
         "network_interfaces": None,
     }
+
+
+def _v2_hugetlb(directory: str) -> dict[str, Any]:
+    return {
+        size: {
+            "usage": _number(directory, f"hugetlb.{size}.{rsvd}current"),
+            "failcnt": _table(_text(directory, f"hugetlb.{size}.events")).get("max", 0),
+        }
+        for size, rsvd in _page_sizes(directory, "current")
+    }
+
+
+def _pressure(directory: str, controller: str) -> dict[str, Any]:
+    """{"psi": {"some": {"avg10", "avg60", "avg300", "total"}, "full": ...}}, or {} on a kernel without it.
+
+    Source: Documentation/accounting/psi.rst.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for line in _text(directory, f"{controller}.pressure").split("\n"):
+        kind, _, rest = line.partition(" ")
+        pairs = [word.partition("=") for word in rest.split()]
+        if pairs:
+            found[kind] = {key: int(value) if key == "total" else float(value) for key, _, value in pairs}
+    return {"psi": found} if found else {}
 
 
 _V2_BYTES = {"rbytes": "Read", "wbytes": "Write", "dbytes": "Discard"}
@@ -240,7 +328,7 @@ def watch(root: str, found: dict[str, Any], interval: float) -> Any:
     try:
         pidfd = process.pidfd_open(found["init_process_pid"])
     except OSError:
-        raise Conflict("container is not running") from None
+        raise Conflict(f"container with id {found['id']} is not running") from None
     oom = _OomNotice(found["cgroup_paths"])
     poller = select.poll()
     poller.register(pidfd, select.POLLIN)
