@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import tarfile
+from pathlib import Path
 
 import pytest
 from tests.peers.client import Docker
@@ -87,3 +89,38 @@ def test_an_engine_that_is_named_and_not_there_is_not_started(scratch: str) -> N
     done = lost("ps")
     assert done.status == 1 and "Cannot connect to the sampan engine" in done.err
     assert not os.path.exists(f"{scratch}/nowhere.sock")
+
+
+def test_images_go_out_and_in_as_archives(sampan: Docker, docker: Docker, tmp_path: Path) -> None:
+    sampan.ok("tag", "busybox", "travelled:1")
+    sampan.ok("save", "-o", f"{tmp_path}/image.tar", "travelled:1")
+    docker.ok("rmi", "travelled:1")
+    assert sampan.ok("load", "-i", f"{tmp_path}/image.tar") == "Loaded image: travelled:1"
+    docker.ok("rmi", "travelled:1")
+    with open(f"{tmp_path}/image.tar", "rb") as file:
+        assert sampan.ok("load", stdin=file.read()) == "Loaded image: travelled:1"
+    sampan.ok("rmi", "travelled:1")
+    assert sampan("save", "-o", f"{tmp_path}/none.tar", "nowhere").status == 1
+    assert os.listdir(tmp_path) == ["image.tar"]
+    done = sampan("load", stdin="no tar at all")
+    assert done.status == 1 and "Error response from daemon" in done.err
+
+
+def test_a_container_s_changes_are_listed_committed_and_exported(
+    sampan: Docker, docker: Docker, tmp_path: Path
+) -> None:
+    docker.ok("run", "--name", "changed", "busybox", "sh", "-c", "echo new > /made; rm /etc/group")
+    assert sampan.ok("diff", "changed").splitlines() == docker.ok("diff", "changed").splitlines()
+    try:
+        made = sampan.ok("commit", "-m", "why", "-a", "who", "-c", "ENV A=b", "changed", "kept:1")
+        found = docker.inspect("image", "kept:1")
+        assert (found["Id"], found["Author"], found["Comment"]) == (made, "who", "why")
+        assert "A=b" in found["Config"]["Env"]
+        sampan.ok("export", "-o", f"{tmp_path}/files.tar", "changed")
+        with tarfile.open(f"{tmp_path}/files.tar") as archive:
+            assert "made" in archive.getnames() and "etc/group" not in archive.getnames()
+        made = sampan.ok("import", "-c", "CMD cat /made", f"{tmp_path}/files.tar", "brought:1")
+        assert docker.inspect("image", "brought:1")["Id"] == made
+        assert docker.ok("run", "--rm", "brought:1") == "new"
+    finally:
+        docker("rmi", "-f", "kept:1", "brought:1")

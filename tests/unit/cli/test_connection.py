@@ -43,6 +43,14 @@ def test_a_body_is_read_whole_whatever_its_framing_and_cuts(tmp_path: Path, kind
     assert seen[0].endswith(b'{"k": 1}')
 
 
+def test_a_body_of_pieces_goes_out_in_chunks(tmp_path: Path) -> None:
+    seen = serve(f"{tmp_path}/s", BODIES["length"], 1000)
+    assert Api(f"unix://{tmp_path}/s").call("POST", "/x", None, iter([b"abc", b"", b"0123456789ab"])) == {"a": 1}
+    head, _, body = seen[0].partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head and b"Content-Length" not in head
+    assert b"3\r\nabc\r\nc\r\n0123456789ab\r\n0\r\n\r\n".startswith(body)
+
+
 def test_a_refusal_carries_the_engine_s_message_and_status(tmp_path: Path) -> None:
     serve(f"{tmp_path}/s", b'HTTP/1.1 404 Not Found\r\nContent-Length: 15\r\n\r\n{"message":"x"}', 100)
     with pytest.raises(ApiError, match=r"^x$") as caught:

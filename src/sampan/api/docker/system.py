@@ -50,7 +50,7 @@ class Version(msgspec.Struct):
     Arch: str
     KernelVersion: str
     BuildTime: str
-    Experimental: bool = False
+    Experimental: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Runtime(msgspec.Struct, omit_defaults=True):

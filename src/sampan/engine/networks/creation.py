@@ -77,6 +77,8 @@ def new_network(
 def _check_request(request: NetworkCreateRequest, existing: Sequence[Network]) -> None:
     if not request.name.strip():
         raise InvalidArgument("invalid network name: name is empty")
+    if request.scope == "swarm":
+        raise Forbidden("cannot create a swarm scoped network when swarm is not active")
     if request.name in PREDEFINED or request.name == "default":
         raise Forbidden(f"operation is not permitted on predefined {request.name} network")
     if any(network.name == request.name for network in existing):

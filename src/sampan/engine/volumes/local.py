@@ -90,11 +90,12 @@ class LocalVolumes:
         """The existing one when the name is there; "" makes an anonymous one. InvalidArgument, NotFound (driver)."""
         anonymous = not name
         name = name or secrets.token_hex(32)
-        if name in self._volumes:
-            return self._volumes[name]
-        check_name(name)
+        if name not in self._volumes:
+            check_name(name)
         if driver not in ("", DRIVER):
             raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+        if name in self._volumes:
+            return self._volumes[name]
         mounting.check(name, options or {})
         marks = dict(labels or {})
         if anonymous:

@@ -50,6 +50,11 @@ def test_a_subnet_of_the_host_is_allowed_when_it_is_asked_for() -> None:
     ("wanted", "kind", "text"),
     [
         ({"name": " "}, InvalidArgument, "invalid network name: name is empty"),
+        (
+            {"name": "n", "scope": "swarm"},
+            Forbidden,
+            "cannot create a swarm scoped network when swarm is not active",
+        ),
         ({"name": "host"}, Forbidden, "operation is not permitted on predefined host network"),
         ({"name": "first"}, Conflict, "network with name first already exists"),
         ({"driver": "host"}, Forbidden, 'only one instance of "host" network is allowed'),

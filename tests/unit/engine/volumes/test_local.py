@@ -115,6 +115,9 @@ def test_bad_options_are_refused_and_leave_nothing(room: Room, options: dict[str
 def test_another_driver_is_not_found(room: Room) -> None:
     with pytest.raises(NotFound, match='create v1: error looking up volume plugin foo: plugin "foo" not found'):
         room.volumes.create("v1", driver="foo")
+    room.volumes.create("v2")
+    with pytest.raises(NotFound, match='plugin "foo" not found'):
+        room.volumes.create("v2", driver="foo")
 
 
 def test_a_missing_volume_is_named(room: Room) -> None:
