@@ -218,15 +218,55 @@ def parse(data: bytes, media_type: str = "") -> Manifest | Index:
     raise errors.InvalidArgument(f'unsupported image document of type "{kind}"')
 
 
+# What each field of an image config that we read is: a type, or ([type of members]), or a table of members' own.
+_STRINGS = [str]
+_HISTORY = {"created": str, "created_by": str, "author": str, "comment": str, "empty_layer": bool}
+_HEALTH = {"Test": _STRINGS, "Interval": int, "Timeout": int, "StartPeriod": int, "StartInterval": int, "Retries": int}
+_RUN = {"User": str, "ExposedPorts": dict, "Env": _STRINGS, "Entrypoint": (str, _STRINGS), "Cmd": (str, _STRINGS),
+        "Volumes": dict, "WorkingDir": str, "Labels": {"": str}, "StopSignal": str, "StopTimeout": int,
+        "Shell": (str, _STRINGS), "OnBuild": _STRINGS, "Healthcheck": _HEALTH, "ArgsEscaped": bool}  # fmt: skip
+_CONFIG = {"created": str, "author": str, "os": str, "architecture": str, "variant": str, "os.version": str,
+           "os.features": _STRINGS, "config": _RUN, "rootfs": {"type": str, "diff_ids": _STRINGS},
+           "history": [_HISTORY]}  # fmt: skip
+
+
 def config_document(data: bytes) -> dict[str, Any]:
-    """An image config (image-spec config.md) as it stands; InvalidArgument when it is no JSON object."""
+    """An image config (image-spec config.md) as it stands, every field that has a meaning of its type or null.
+
+    InvalidArgument for anything else, as docker has it: who asks about all images must not stumble over one."""
     try:
         document = json.loads(data)
+        if b"\\ud" in data.lower():  # half of a surrogate pair, perhaps, which is no character: U+FFFD, as in Go
+            text = json.dumps(document, ensure_ascii=False)
+            document = json.loads(text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:
         raise errors.InvalidArgument(f"invalid image config: {error}") from error
     if not isinstance(document, dict):
         raise errors.InvalidArgument("invalid image config: not an object")
+    for key, wanted in _CONFIG.items():
+        if not _is(document.get(key), wanted):
+            raise errors.InvalidArgument(f'invalid image config: "{key}"')
+    run = document.get("config") or {}
+    for key in ("Entrypoint", "Cmd", "Shell"):
+        if isinstance(run.get(key), str):
+            run[key] = [run[key]]  # as docker reads it
     return document
+
+
+def _is(value: Any, wanted: Any) -> bool:
+    """Whether `value` is null or what the table says; "" in it stands for every member that it does not name."""
+    if value is None:
+        return True
+    if isinstance(wanted, tuple):
+        return any(_is(value, one) for one in wanted)
+    if isinstance(wanted, list):
+        return isinstance(value, list) and all(one is not None and _is(one, wanted[0]) for one in value)
+    if isinstance(wanted, dict):
+        return isinstance(value, dict) and all(_is(one, wanted.get(key, wanted.get(""))) for key, one in value.items()
+                                               if key in wanted or "" in wanted)  # fmt: skip
+    if wanted is int:
+        return type(value) is int and -(1 << 63) <= value < 1 << 63
+    return isinstance(value, wanted)
 
 
 def diff_ids(config: Mapping[str, Any]) -> list[str]:

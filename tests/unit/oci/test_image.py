@@ -103,3 +103,41 @@ def test_any_json_is_a_document_or_an_invalid_argument(value):
         image.parse(json.dumps(value).encode())
     except errors.InvalidArgument:
         pass
+
+
+USUAL = {
+    "os": "linux", "architecture": "amd64", "created": "2020-01-01T00:00:00Z", "variant": None, "os.features": ["a"],
+    "rootfs": {"type": "layers", "diff_ids": [DIGEST]}, "history": [{"created_by": "x", "empty_layer": True}],
+    "config": {"Env": ["A=b"], "Cmd": ["sh"], "Entrypoint": None, "Labels": {"a": "b"}, "Volumes": {"/v": {}},
+               "Healthcheck": {"Test": ["NONE"], "Interval": 10**9}, "StopTimeout": 3, "Unknown": [[]]},
+    "unknown": 5,
+}  # fmt: skip
+"""A configuration with nearly everything, null and unknown members too."""
+
+
+def test_a_usual_config_is_taken_as_it_stands():
+    assert image.config_document(json.dumps(USUAL).encode()) == USUAL
+
+
+@pytest.mark.parametrize(
+    ("key", "odd"),
+    [
+        *((key, odd) for key in ("history", "rootfs", "config", "os.features") for odd in (5, True, "x", [[]], 1e99)),
+        *((key, 5) for key in ("os", "architecture", "variant", "created", "author")),
+        ("rootfs", {"diff_ids": [5]}), ("rootfs", {"diff_ids": {}}), ("history", [None]), ("history", [{"comment": 5}]),
+        *(("config", {key: 5}) for key in ("User", "Env", "Cmd", "Entrypoint", "Volumes", "ExposedPorts", "WorkingDir",
+                                           "Labels", "StopSignal", "Healthcheck", "OnBuild", "Shell")),
+        *(("config", one) for one in ({"Env": "A=b"}, {"Env": [None]}, {"Labels": {"a": 5}}, {"StopTimeout": True},
+                                      {"StopTimeout": 1 << 70}, {"Healthcheck": {"Test": 5}}, {"Volumes": ["/v"]})),
+    ],
+)  # fmt: skip
+def test_a_config_whose_fields_are_of_other_types_is_refused(key, odd):
+    """Docker refuses it as well; where it was taken, one such image ended `docker images` with an error."""
+    with pytest.raises(errors.InvalidArgument, match=f'^invalid image config: "{key}"$'):
+        image.config_document(json.dumps({**USUAL, key: odd}).encode())
+
+
+def test_a_command_that_is_a_string_is_one_word_and_half_a_pair_is_no_character():
+    found = image.config_document(b'{"author": "\\ud800x", "config": {"Cmd": "true", "Env": ["A=\\ud83d\\ude00"]}}')
+    assert found["config"] == {"Cmd": ["true"], "Env": ["A=\U0001f600"]}
+    assert found["author"].encode().decode().endswith("x")

@@ -92,6 +92,8 @@ def _find(stack: Sequence[str], path: str, flags: int) -> int | None:
 
 def _walk(stack: Sequence[str], path: str) -> list[int]:
     """O_PATH fds of what `path` is: one for a file, one per contributing layer for a directory, none if missing."""
+    if "\0" in path:
+        return []  # an image's, which no file system takes
     todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     trail: list[list[int]] = [[os.open(directory, _DIRECTORY) for directory in stack]]
     links = 0

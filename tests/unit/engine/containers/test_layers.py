@@ -49,6 +49,10 @@ def test_symlinks_are_followed_inside_the_stack_only(stack, tmp_path):
     assert layers.read_file(stack, "/link/etc/passwd", 100) == b"middle"
 
 
+def test_a_name_that_no_file_system_takes_is_missing(stack):
+    assert layers.kind(stack, "/etc\0/x") == "missing"
+
+
 def test_a_loop_of_symlinks_is_missing(stack, tmp_path):
     tree(tmp_path / "upper", {"a": "->b", "b": "->a"})
     assert layers.kind(stack, "/a") == "missing"
