@@ -2,7 +2,8 @@
 
     /run/sampan-start/<path of the interpreter>/
         python3            the interpreter's file on a read-only mount of its own
-        pyvenv.cfg         where that interpreter finds its library
+        python3._pth       where that interpreter finds its library; pyvenv.cfg, for one that does not read the former
+        lib/encodings      a small package in front of the library's (`small_encodings`)
         code-<v>-run, ...  the runtime's code for Python <v> and a verb (`code_file`)
 
 `bin/sampan-runc` executes `python3` of the directory when it is the same file (device and inode) as the interpreter
@@ -77,6 +78,7 @@ def _make(place: str, python: str) -> None:
     base = getattr(sys, "_base_executable", "") or sys.executable
     with open(f"{place}/pyvenv.cfg", "w", encoding="utf-8") as file:
         file.write(f"home = {os.path.dirname(base)}\n")
+    _small_library(place)
     # What the mount covers is no program: seen from a mount namespace that lacks the mount, nothing stands here.
     os.close(os.open(f"{place}/{_NAME}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0))
     tree = mount.open_tree(abi.AT_FDCWD, python)
@@ -88,6 +90,27 @@ def _make(place: str, python: str) -> None:
         os.close(tree)
 
 
+def _small_library(place: str) -> None:
+    """Have the standing interpreter find what it imports at its start first in a directory with little in it."""
+    library = os.path.dirname(sys.modules["encodings"].__path__[0])
+    objects = f"{library}/lib-dynload"
+    package = f"{place}/lib/encodings"
+    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "small_encodings.py"), "rb") as source:
+        text = source.read()
+    os.makedirs(package, 0o755, exist_ok=True)
+    path = f"{package}/__init__.py"
+    with open(path, "wb") as file:
+        file.write(text)
+    from py_compile import compile as compiled
+
+    compiled(path, optimize=0)
+    # Last, for it is what makes the interpreter look there. For root alone: another user, who may not even be able to
+    # read root's library, has the interpreter look as it would anywhere.
+    fd = os.open(f"{place}/{_NAME}._pth", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(fd, f"{place}/lib\n{library}\n{objects}\n".encode("utf-8", "surrogateescape"))
+    os.close(fd)
+
+
 def _sweep() -> None:
     """Take away what stands for an interpreter that is gone or another file by now."""
     for one in mountinfo.read():
@@ -96,8 +119,18 @@ def _sweep() -> None:
             continue
         try:
             mount.umount2(one.mount_point, abi.MNT_DETACH)
-            for left in os.listdir(place):
-                os.unlink(f"{place}/{left}")
-            os.removedirs(place)
+            _remove(place)
+            os.removedirs(os.path.dirname(place))
         except OSError:
             pass  # another mount hides it, or somebody else is at the same work
+
+
+def _remove(directory: str) -> None:
+    """A directory that only root can write to, with all in it."""
+    for name in os.listdir(directory):
+        path = f"{directory}/{name}"
+        if os.path.isdir(path) and not os.path.islink(path):
+            _remove(path)
+        else:
+            os.unlink(path)
+    os.rmdir(directory)
