@@ -3,7 +3,7 @@
     python -m bench.ctr [--rounds N]               as root, about half a minute
 
 Each core runs in a machine of its own (tests/peers/machine.py); runs are interleaved. Prints the medians and their
-ratios, the PSS of each core without a container (daemon, and ours has a keeper), and what it grows by for each
+ratios, the memory of each core without a container (daemon, and ours has a keeper), and what it grows by for each
 container that sleeps, the container's own process left out. CPU is that of the machine: core, shims, container, ctr.
 """
 
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from bench.rounds import CLOCK
 IMAGE = "example.org/busybox:latest"
 IDLE = 10
 """Containers started to weigh one."""
+_PRESENT, _FRAME = 1 << 63, (1 << 55) - 1
 
 
 def main() -> None:
@@ -87,7 +89,7 @@ def _compare(cores: dict[str, Core], rounds: int) -> None:
         print(f"  {name:26}{statistics.median(found):8.1f}{min(found):8.1f}{statistics.median(cpu[name]):12.1f}")
     ratios = _ratio(wall, statistics.median), _ratio(wall, min), _ratio(cpu, statistics.median)
     print(f"  ratio                     {ratios[0]:8.2f}{ratios[1]:8.2f}{ratios[2]:12.2f}")
-    print("memory (PSS), kB               alone  each idle container")
+    print("memory, kB                     alone  each idle container")
     for name, core in cores.items():
         for number in range(IDLE):
             done = core.shell("bench", f"ctr run -d --null-io {IMAGE} idle{number} sleep 1000")
@@ -109,14 +111,17 @@ def _run(core: Core) -> list[str]:
 
 
 def _memory(core: Core) -> int:
-    """PSS in kB of everything in the machine but its holder and the containers' own processes."""
+    """kB of memory of everything in the machine but its holder and the containers' own processes, each page once.
 
-    total = 0
+    What another process on the host has mapped as well, the same interpreter or another containerd, counts in full:
+    PSS would be less of it the more of them run."""
+
+    pages: set[int] = set()
     for pid in core.machine.processes():
         words = _command(pid)
         if any(word in words for word in ("containerd", "keeper", "sampan")):
-            total += _pss(pid)
-    return total
+            pages |= _pages(pid)
+    return len(pages) * os.sysconf("SC_PAGESIZE") // 1024
 
 
 def _command(pid: int) -> str:
@@ -127,12 +132,20 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _pss(pid: int) -> int:
+def _pages(pid: int) -> set[int]:
+    """Numbers of the page frames that the process has mapped: proc_pid_pagemap(5)."""
+    size, found = os.sysconf("SC_PAGESIZE"), set()
     try:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("Pss:"))
-    except (OSError, StopIteration):
-        return 0
+        with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/pagemap", "rb", buffering=0) as pagemap:
+            for line in maps:
+                first, last = (int(address, 16) for address in line.split()[0].split("-"))
+                if first >> 63:
+                    continue  # [vsyscall] is the kernel's
+                entries = os.pread(pagemap.fileno(), (last - first) // size * 8, first // size * 8)
+                found |= {entry & _FRAME for (entry,) in struct.iter_unpack("<Q", entries) if entry & _PRESENT}
+    except OSError:
+        return set()  # it has ended meanwhile
+    return found - {0}
 
 
 if __name__ == "__main__":
