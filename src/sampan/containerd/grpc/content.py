@@ -118,7 +118,6 @@ class ContentService:
                 if writing is None:
                     writing = await self._open(call, request)
                 writing.promise(request)
-                self._promises[call.namespace, writing.ref] = writing.total
                 if request.action == api.STAT:
                     yield writing.answer(request)
                     continue
@@ -142,6 +141,8 @@ class ContentService:
                 raise errors.AlreadyExists(f"content {request.expected}: already exists")
             shared = stores.content.size_elsewhere(request.expected) or 0
         stores.leases.hold(call.lease, leasing.INGESTS, request.ref)
+        if request.total > 0:
+            self._promises[call.namespace, request.ref] = request.total
         self._table.changed(call.namespace)
         if shared:
             return Writing(stores, request.ref, None, shared)
