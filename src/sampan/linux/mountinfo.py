@@ -74,11 +74,18 @@ def parse(text: str) -> list[Mount]:
     return [parse_line(line) for line in text.split("\n") if line]
 
 
-def read(path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """The mounts of a process's mount namespace that its root can reach. Errors: OSError, ValueError."""
+def read(path: str = "/proc/self/mountinfo", kind: str = "") -> list[Mount]:
+    """The mounts of a process's mount namespace that its root can reach; of `kind`, those alone whose type begins so.
+
+    Errors: OSError, ValueError.
+    """
     # surrogateescape, because a mount point is bytes and os.fsencode must give the same bytes back.
     with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        return parse(file.read())
+        text = file.read()
+    if kind:
+        # Before they are taken apart: a host of containers has hundreds of lines.
+        text = "\n".join([line for line in text.split("\n") if f" - {kind}" in line])
+    return parse(text)
 
 
 def under(mounts: list[Mount], directory: str) -> list[Mount]:

@@ -169,8 +169,9 @@ def _attend(
     # Only now, while init is at work on the other processor: these cost 2 ms to import.
     from sampan.runtime import attend
 
+    names = state.write(root, launched.state)
     own_terminal = attend.until_ready(launched, console_socket)
-    state.save(root, launched.state)
+    os.rename(*names)
     if pid_file:
         write_pid_file(pid_file, launched.pid)
     if pidfd_socket:

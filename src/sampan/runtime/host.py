@@ -75,7 +75,7 @@ def host_facts() -> HostFacts:
         if capabilities.bounding_has(number):
             bounding |= 1 << number
     return HostFacts(
-        hierarchies=cgroupfs.hierarchies(mountinfo.read()),
+        hierarchies=cgroupfs.hierarchies(mountinfo.read(kind="cgroup")),
         own_cgroups=cgroupfs.paths(),
         bounding=bounding,
         last_cap=last,

@@ -133,6 +133,11 @@ def stream_names(stdio: tuple[int, int, int]) -> list[str]:
 
 def save(root: str, state: State) -> None:
     """Write state.json, whole or not at all. Errors: OSError."""
+    os.rename(*write(root, state))
+
+
+def write(root: str, state: State) -> tuple[str, str]:
+    """Write what is to become state.json: its name as yet, and the one it is to be given. Errors: OSError."""
     path = directory(root, state["id"])
     # A name that says when another writer is at work too; the rename decides.
     temporary = f"{path}/.{_FILE}.{os.getpid()}"
@@ -143,7 +148,7 @@ def save(root: str, state: State) -> None:
             data = data[os.write(fd, data) :]
     finally:
         os.close(fd)
-    os.rename(temporary, f"{path}/{_FILE}")
+    return temporary, f"{path}/{_FILE}"
 
 
 def load(root: str, container_id: str) -> State:

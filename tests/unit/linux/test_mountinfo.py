@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -77,3 +78,16 @@ def test_the_mounts_below_a_directory_come_in_the_order_to_unmount_them() -> Non
     text = "\n".join(f"{n} 0 0:1 / {path} rw - tmpfs x rw" for n, path in enumerate(["/", "/a", "/ab", "/a/b", "/a"]))
     assert [m.mount_id for m in mountinfo.under(mountinfo.parse(text), "/a")] == [4, 3, 1]
     assert len(mountinfo.under(mountinfo.parse(text), "/")) == 5
+
+
+def test_only_the_mounts_of_a_kind_are_taken_apart(tmp_path: Path) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "31 20 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+        "a line that nobody can read\n"
+        "32 20 0:28 / /sys/fs/cgroup/unified rw shared:4 - cgroup2 cgroup2 rw\n"
+    )
+    assert [one.mount_id for one in mountinfo.read(str(table), kind="cgroup")] == [31, 32]
+    with pytest.raises(ValueError, match="nobody"):
+        mountinfo.read(str(table))
