@@ -187,6 +187,23 @@ def test_exec_shares_all_namespaces_and_cgroups_with_the_container(runtime: Runt
         assert Path(f"/proc/{pid}/cgroup").read_text() == init_cgroups
 
 
+@pytest.mark.skipif(not UNIFIED, reason="cgroup v1 lets processes into any cgroup")
+def test_exec_goes_where_init_has_gone_when_the_container_has_divided_its_cgroup(runtime: Runtime) -> None:
+    """As systemd and docker do inside of one: the kernel lets no process into a cgroup that hands controllers down."""
+
+    def writable(spec: dict[str, Any]) -> None:
+        spec["linux"]["namespaces"].append({"type": "cgroup"})
+        for mount in spec["mounts"]:
+            if mount["type"] == "cgroup":
+                mount["options"].remove("ro")
+
+    divide = "cd /sys/fs/cgroup; mkdir init; echo 1 > init/cgroup.procs; echo +memory > cgroup.subtree_control"
+    runtime.background(["/bin/sh", "-c", f"{divide}; exec sleep 1000"], writable)
+    eventually(lambda: runtime("exec", runtime.id, "cat", "/sys/fs/cgroup/cgroup.subtree_control").stdout == "memory\n")
+    done = runtime("exec", runtime.id, "cat", "/proc/self/cgroup", check=True)
+    assert done.stdout == "0::/init\n"
+
+
 def test_exec_with_a_process_file_has_of_the_spec_only_what_confines_it(runtime: Runtime, tmp_path: Path) -> None:
     def scored(spec: dict[str, Any]) -> None:
         spec["process"]["oomScoreAdj"] = 300

@@ -120,6 +120,13 @@ FAILURES: list[tuple[str, Any, str]] = [
                                                                        "permitted": ["CAP_SYS_RESOURCE"]}}},
      "unable to start container process: unable to apply caps: operation not permitted"),
     ("relative cwd", {"process": {"cwd": "tmp"}}, "Cwd must be an absolute path"),
+    ("sysctl of the host's network", {"linux": {
+        "sysctl": {"net.ipv4.ip_forward": "1"},
+        "namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/proc/self/ns/net"}],
+    }}, 'sysctl "net.ipv4.ip_forward" not allowed in host network namespace'),
+    ("a rule that notifies nobody", {"linux": {"seccomp": {
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}],
+    }}}, "listenerPath is not set"),
     ("no args", {"process": {"args": []}}, "args must not be empty"),
     ("a namespace twice", {"linux": {"namespaces": [{"type": "pid"}, {"type": "pid"}]}},
      "malformed spec file: duplicated"),

@@ -238,7 +238,7 @@ def _put_interpreter(top: str) -> None:
     for name in SITE_PACKAGES:
         if os.path.isdir(f"{site}/{name}"):
             shutil.copytree(f"{site}/{name}", f"{top}/site/{name}")
-    for name in ("py.py", "typing_extensions.py"):
+    for name in ("py.py", "typing_extensions.py", "pytest_rerunfailures.py"):
         shutil.copy(f"{site}/{name}", f"{top}/site/{name}")
     for path in glob.glob(f"{site}/*pytest*.dist-info"):
         shutil.copytree(path, f"{top}/site/{os.path.basename(path)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+# Those that put a process of ours inside a container. `restore` is none of them: the processes that enter are CRIU's,
+# and of ours only one is ever in a namespace of the container's, the network's, where no /proc shows it.
 _SEALED_VERBS = ("run", "create", "exec")
 
 

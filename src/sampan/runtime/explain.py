@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from sampan.oci.spec import Spec
+    from sampan.runtime.host import HostFacts
 
 _WIDTH = 76
 """Columns of the sentences; behind them stand the fields that ask for it."""
@@ -54,6 +55,7 @@ _SENTENCES = {
     "limit": "the parent limits |{name}",
     "loopback_up": "raise the loopback device",
     "make_cgroup": "make the cgroups |{path}",
+    "make_unit": "have systemd make the unit {unit} in {slice}",
     "make_working_directory": "make the working directory {path} if it is missing",
     "mask_path": "cover with nothing: |{path}",
     "memory_policy": "set the memory policy {mode}{ of nodes: nodes}",
@@ -92,32 +94,47 @@ _SENTENCES = {
 }
 
 
-def listed(container_id: str, bundle: str, *, no_pivot: bool = False, no_new_keyring: bool = False) -> str:
+def listed(
+    container_id: str, bundle: str, *, no_pivot: bool = False, no_new_keyring: bool = False, systemd: bool = False
+) -> str:
     """The steps that `create` would take for the bundle, with all their arguments. Errors: as `create`."""
-    first, inside, after = _steps(container_id, bundle, no_pivot, no_new_keyring)
+    first, inside, after = _steps(container_id, bundle, no_pivot, no_new_keyring, systemd)
     return "".join(f"{step}\n" for step in [*first, *inside, *after])
 
 
-def explained(container_id: str, bundle: str, *, no_pivot: bool = False, no_new_keyring: bool = False) -> str:
+def explained(
+    container_id: str, bundle: str, *, no_pivot: bool = False, no_new_keyring: bool = False, systemd: bool = False
+) -> str:
     """The same as sentences for a reader. Errors: as `create`."""
-    first, inside, after = _steps(container_id, bundle, no_pivot, no_new_keyring)
+    first, inside, after = _steps(container_id, bundle, no_pivot, no_new_keyring, systemd)
     parts = (("on the host", first), ("the new process", inside), ("on the host again", after))
     return "".join(f"{title}\n{_sentences(steps)}" for title, steps in parts if steps)
 
 
 def _steps(
-    container_id: str, bundle: str, no_pivot: bool, no_new_keyring: bool
+    container_id: str, bundle: str, no_pivot: bool, no_new_keyring: bool, systemd: bool
 ) -> tuple[list[Step], list[Step], list[Step]]:
     """What the parent does first, what the new process does, what the parent does when the program runs."""
     spec = load_spec(bundle)
     host = host_facts()
     linux = spec.get("linux", {})
-    paths = cgroup.paths(host, linux.get("cgroupsPath", ""), container_id)
+    wanted = linux.get("cgroupsPath", "")
+    unit, paths = _unit(wanted, container_id, host) if systemd else ([], cgroup.paths(host, wanted, container_id))
     terminal = bool(spec.get("process", {}).get("terminal"))
     filtered = b"..." if linux.get("seccomp") else None
     wishes = Wishes(container_id, bundle, [], paths, terminal, None, filtered, 0, 0, no_pivot, no_new_keyring)
     plan = plan_container(spec, wishes, host)
-    return [*cgroup_steps(paths), *plan.first_steps()], _with_the_parents(plan.steps, spec), _hooks(spec, "poststart")
+    first = [*unit, *cgroup_steps(paths), *plan.first_steps()]
+    return first, _with_the_parents(plan.steps, spec), _hooks(spec, "poststart")
+
+
+def _unit(wanted: str, container_id: str, host: HostFacts) -> tuple[list[Step], dict[str, str]]:
+    """The step that has systemd make the unit, and where its cgroups are. Errors: InvalidArgument for a wrong path."""
+    from sampan.runtime.cgroup import systemd, unit
+
+    settings = systemd.settings(wanted, container_id, host.rootless)
+    step = Step("make_unit", "linux.cgroupsPath", unit=systemd.unit_name(settings), slice=systemd.slice_of(settings))
+    return [step], unit.paths(settings, host)
 
 
 def _with_the_parents(steps: list[Step], spec: Spec) -> list[Step]:

@@ -139,6 +139,8 @@ def _open(plan: Plan, linux: Linux, situation: Situation, held: list[int]) -> No
     for kind, path in plan.joins:
         situation.namespaces[kind] = sources.open_namespace(kind, path)
         held.append(situation.namespaces[kind])
+        if kind == "network":
+            sources.check_sysctls(linux, situation.namespaces[kind])
 
 
 def _hook_states(spec: Spec, kept: dict[str, Any]) -> dict[str, str]:
@@ -249,7 +251,7 @@ def launch_exec(
     if terminal is None:
         terminal = bool(wanted.get("terminal"))
     program, flags = profile.program_of(linux.get("seccomp"), root)
-    paths = cgroup_paths or container["cgroup_paths"]
+    paths = cgroup_paths or _entrance(container, host)
     size = console_size or _console_size(wanted)
     wishes = Wishes(container["id"], container["bundle"], None, paths, terminal, size, program, flags, len(keep_fds),
                     limits=limits)  # fmt: skip
@@ -264,6 +266,13 @@ def launch_exec(
         _end(made)
         raise
     return made
+
+
+def _entrance(container: dict[str, Any], host: HostFacts) -> dict[str, str]:
+    try:
+        return cgroup.entrance(container["cgroup_paths"], container["init_process_pid"], host)
+    except OSError:
+        raise Error("cannot exec in a stopped container") from None
 
 
 def _clone_beside(

@@ -25,6 +25,9 @@ def hand_over(container: dict[str, Any], pid: int, fd: int) -> None:
         "metadata": profile.get("listenerMetadata", ""),
         "state": state.oci_state(container, "creating"),
     }
+    if not path:
+        os.close(fd)
+        raise StepFailed("listenerPath is not set")
     channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)
     try:
         channel.connect(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sampan.errors import Error
+from sampan.errors import Error, InvalidArgument
 from sampan.linux import abi, mount, procfs
 from sampan.runtime.steps.situation import detailed, words
 
@@ -80,6 +80,15 @@ def _map_ids(fd: int, step: Step, linux: Linux) -> None:
                     ) from None  # fmt: skip
     finally:
         os.close(userns)
+
+
+def check_sysctls(linux: Linux, network: int) -> None:
+    """That no sysctl would change the host's network, by whatever path that was joined. Errors: InvalidArgument."""
+    for key in linux.get("sysctl", {}):
+        if key.replace("/", ".").startswith("net.") and os.path.samestat(
+            os.fstat(network), os.stat("/proc/self/ns/net")
+        ):
+            raise InvalidArgument(f'sysctl "{key}" not allowed in host network namespace')
 
 
 def open_namespace(kind: str, path: str) -> int:

@@ -66,7 +66,8 @@ def _run_or_create(name: str, values: dict[str, Any], rest: list[str], options: 
             from sampan.runtime import explain
 
             said = explain.explained if values["explain"] else explain.listed
-            out(said(rest[0], bundle, no_pivot=values["no-pivot"], no_new_keyring=values["no-new-keyring"]))
+            flags = {"no_pivot": values["no-pivot"], "no_new_keyring": values["no-new-keyring"]}
+            out(said(rest[0], bundle, **flags, systemd=options.systemd))
             if values["plan"] or values["dry-run"]:
                 return 0
         return create.run(

@@ -76,3 +76,12 @@ def test_what_create_refuses_is_refused(tmp_path: Path) -> None:
         explain.explained("boat", str(tmp_path))
     with pytest.raises(InvalidArgument):
         explain.explained("boat", written(tmp_path, process={"args": []}))
+
+
+def test_with_systemd_the_cgroups_are_those_of_the_unit(tmp_path: Path) -> None:
+    bundle = written(tmp_path, linux={"cgroupsPath": "harbour.slice:sampan:boat"})
+    text = explain.explained("boat", bundle, systemd=True)
+    assert "have systemd make the unit sampan-boat.scope in harbour.slice" in text
+    assert "/harbour.slice/sampan-boat.scope" in text.partition("make the cgroups")[2].partition("\n  ")[0]
+    with pytest.raises(InvalidArgument):
+        explain.listed("boat", written(tmp_path, linux={"cgroupsPath": "/no/unit"}), systemd=True)

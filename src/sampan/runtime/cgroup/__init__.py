@@ -135,6 +135,17 @@ def open_joins(found: Paths) -> tuple[int | None, list[int]]:
     return unified, tasks
 
 
+def entrance(found: Paths, init: int, host: HostFacts) -> Paths:
+    """Where one more process of a container goes whose first is `init`.
+
+    Once the container has divided its own v2 cgroup (as systemd and docker do inside one) the kernel lets no process
+    into that any more: then where init has gone. Errors: OSError when init has ended.
+    """
+    if not _unified_only(found) or not v1.read(found[""], "cgroup.subtree_control"):
+        return found
+    return {"": host.hierarchies[0].directory(cgroupfs.paths(init)[""])}
+
+
 def apply(found: Paths, resources: Resources, update: bool = False, settings: Settings | None = None) -> None:
     """Set the limits. Errors: InvalidArgument for one the host has no controller for, Error with runc's text.
 
