@@ -23,7 +23,7 @@ def test_well_formed_digests_are_accepted():
 )  # fmt: skip
 def test_malformed_digests_are_refused(bad):
     assert not digest.is_valid(bad)
-    with pytest.raises(errors.InvalidArgument, match="invalid checksum digest (format|length)"):
+    with pytest.raises(errors.InvalidArgument, match=r"invalid checksum digest (format|length)"):
         digest.validate(bad)
 
 
