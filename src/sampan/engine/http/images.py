@@ -67,10 +67,10 @@ def _changing(engine: Engine) -> list[web.RouteDef]:
         name = request.match_info["name"]
         if not name.strip():
             raise InvalidArgument("image name cannot be blank")
-        return reply(engine.removal.remove(name, flag(request, "force")))
+        return reply(await engine.removal.remove(name, flag(request, "force")))
 
     async def prune(request: web.Request) -> web.Response:
-        removed, freed = engine.removal.prune(Filters.parse(request.query.get("filters"), PRUNE_FILTERS))
+        removed, freed = await engine.removal.prune(Filters.parse(request.query.get("filters"), PRUNE_FILTERS))
         return reply(documents.ImagesPruned(ImagesDeleted=list(removed) or None, SpaceReclaimed=freed))
 
     return [

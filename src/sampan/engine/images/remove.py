@@ -2,12 +2,16 @@
 
 A name given: that name goes, and the image with its last one. An ID given: all its names go if they are of one
 repository. Containers that use the image stand in the way: running ones always, stopped ones unless forced.
+
+One removal at a time; what an image alone reached is collected in a thread, while the API goes on.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from sampan.api.docker.images import ImageDelete
 from sampan.containerd.services import Images as Names
@@ -31,9 +35,14 @@ class Removal:
     names: Names
     containers: ContainerUsage
     events: Events
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def remove(self, text: str, force: bool = False) -> list[ImageDelete]:
+    async def remove(self, text: str, force: bool = False) -> list[ImageDelete]:
         """The lines of what was untagged and deleted. NotFound; Conflict in Docker's words."""
+        async with self._turn:
+            return await self._remove(text, force)
+
+    async def _remove(self, text: str, force: bool) -> list[ImageDelete]:
         entry = self.catalog.entry(text)
         done: list[ImageDelete] = []
         by_name = not entry.id.startswith(text) and not entry.id.removeprefix("sha256:").startswith(text)
@@ -47,7 +56,7 @@ class Removal:
             self._check(entry, running=True, stopped=not force)
             for name in (*entry.tags, *entry.digests):
                 self._take(entry, name, done)
-        self._delete(entry, force, quiet=by_name, done=done)
+        await self._delete(entry, force, quiet=by_name, done=done)
         return done
 
     def _untag(self, entry: Entry, text: str, force: bool, done: list[ImageDelete]) -> bool:
@@ -80,7 +89,7 @@ class Removal:
         self.events.publish("image", "untag", entry.id, {**entry.details.labels, "name": entry.id})
         done.append(ImageDelete(Untagged=name.familiar))
 
-    def _delete(self, entry: Entry, force: bool, quiet: bool, done: list[ImageDelete]) -> None:
+    async def _delete(self, entry: Entry, force: bool, quiet: bool, done: list[ImageDelete]) -> None:
         entry = self.catalog.entry_of(entry.id)
         try:
             self._check(entry, running=True, stopped=not force, named=not force)
@@ -92,7 +101,7 @@ class Removal:
         for name in (*entry.tags, *entry.digests):
             self._take(entry, name, done)
         names.forget(self.catalog, entry.id)
-        self.names.collect()
+        await asyncio.to_thread(self.names.collect)
         self.events.publish("image", "delete", entry.id, {**entry.details.labels, "name": entry.id})
         done.append(ImageDelete(Deleted=entry.id))
         for chain_id in reversed(entry.details.chain):
@@ -124,8 +133,12 @@ class Removal:
                         entry, "must be forced", f"image is being used by stopped container {container_id[:12]}"
                     )
 
-    def prune(self, filters: Filters) -> tuple[Sequence[ImageDelete], int]:
+    async def prune(self, filters: Filters) -> tuple[Sequence[ImageDelete], int]:
         """Remove unused images, only dangling ones unless `dangling=false`; (lines, bytes freed). InvalidArgument."""
+        async with self._turn:
+            return await self._prune(filters)
+
+    async def _prune(self, filters: Filters) -> tuple[Sequence[ImageDelete], int]:
         dangling_only = filters.boolean("dangling", True)
         until = filters.until()
         done: list[ImageDelete] = []
@@ -142,11 +155,12 @@ class Removal:
                 continue
             sizes = {chain_id: self.catalog.layer_size(chain_id) for chain_id in entry.details.chain}
             lines: list[ImageDelete] = []
-            self._delete(entry, True, quiet=False, done=lines)
+            with suppress(NotFound):  # removed by somebody else while the one before was
+                await self._delete(entry, True, quiet=False, done=lines)
             freed += sum(sizes.get(line.Deleted, 0) for line in lines)
             done += lines
         # Layers outlive their image while a container stands on them: what such containers left goes now.
-        freed += self.names.collect()
+        freed += await asyncio.to_thread(self.names.collect)
         self.events.publish("image", "prune", "", {"reclaimed": str(freed)})
         return done, freed
 

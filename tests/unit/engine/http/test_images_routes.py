@@ -198,7 +198,7 @@ def test_an_archive_goes_out_and_in(tmp_path: Path) -> None:
             assert saved.headers["Content-Type"] == "application/x-tar"
             archive = await saved.read()
             assert await (await session.get("/images/get?names=team/a:1")).read() == archive
-            made.removal.remove("team/a:1")
+            await made.removal.remove("team/a:1")
             loaded = await session.post("/images/load?quiet=1", data=archive)
             assert await told(loaded) == [{"stream": "Loaded image: team/a:1\n"}]
             assert made.catalog.find("team/a:1")[0].id == details.id

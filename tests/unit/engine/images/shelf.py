@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from sampan.api.docker.images import ImageDelete
 from sampan.containerd.core import ContainerCore, open_core
 from sampan.containerd.services import Image, Tasks
+from sampan.engine.filters import Filters
 from sampan.engine.images.catalog import Catalog, Details
 from sampan.engine.images.remove import Removal
 from sampan.oci import digest, image
@@ -67,6 +69,12 @@ class Shelf:
         self.events, self.containers = Heard(), Containers()
         self.catalog = Catalog(core.images, core.content, core.snapshots)
         self.removal = Removal(self.catalog, core.images, self.containers, self.events)
+
+    def remove(self, text: str, force: bool = False) -> list[ImageDelete]:
+        return asyncio.run(self.removal.remove(text, force))
+
+    def prune(self, filters: Filters) -> tuple[Sequence[ImageDelete], int]:
+        return asyncio.run(self.removal.prune(filters))
 
     def add(self, name: str, *layers: str, **config: Any) -> Details:
         """An image of layers that hold one file each; `config` goes beside rootfs. Named unless `name` is ""."""
