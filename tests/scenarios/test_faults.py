@@ -4,7 +4,8 @@ One sampand serves docker and ctr. In each round a client does one thing, the da
 and started again. What the client was told is true afterwards, what it was not told is done or undone and never half,
 every file has an owner (`sampan-containerd fsck`), and the containers that ran before still run.
 
-SAMPAN_FAULT_ROUNDS asks for more rounds than `make test` has time for; SAMPAN_FAULT_SEED repeats a run.
+SAMPAN_FAULT_ROUNDS asks for more rounds than `make test` has time for; SAMPAN_FAULT_SEED repeats a run;
+SAMPAN_FAULT_DRIVER is docker's storage driver, ctr uses each in turn.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tests.scenarios.test_two_apis import SampandWithBoth
 pytestmark = [pytest.mark.sampan_only("a fault test of our own daemon"), pytest.mark.needs("ctr")]
 
 ROUNDS = int(os.environ.get("SAMPAN_FAULT_ROUNDS", "16"))
+DRIVER = os.environ.get("SAMPAN_FAULT_DRIVER", "")
 SEED = int(os.environ.get("SAMPAN_FAULT_SEED", str(random.SystemRandom().randrange(1 << 32))))
 
 
@@ -61,7 +63,7 @@ DEEDS = (
          "! docker inspect d$ROUND", "true", "docker rm -f d$ROUND"),
     *(Deed(f"ctr pull {sn}", "ctr images rm --sync $IMAGE", f"ctr images pull --snapshotter {sn} --plain-http $IMAGE",
            f"ctr snapshots --snapshotter {sn} ls | grep -q Committed && " + UNPACKED.format(sn=sn))
-      for sn in ("overlayfs", "erofs")),
+      for sn in ("overlayfs", "erofs", "native")),
     Deed("ctr import", "ctr images rm --sync $IMAGE", "ctr images import $TAR",
          "ctr images check | grep $IMAGE.*complete && " + UNPACKED.format(sn="overlayfs")),
     Deed("ctr images rm", "ctr images import $TAR", "ctr images rm --sync $IMAGE",
@@ -78,7 +80,8 @@ class Faulty(SampandWithBoth):
     """A sampand to be killed, and the shell in which docker and ctr talk to it."""
 
     def argv(self) -> list[str]:
-        return [*super().argv(), "--bridge", "sampan2", "--bip", "172.30.97.1/24"]
+        driver = ["--storage-driver", DRIVER] if DRIVER else []
+        return [*super().argv(), "--bridge", "sampan2", "--bip", "172.30.97.1/24", *driver]
 
     def end(self) -> None:
         self.stop()

@@ -19,7 +19,7 @@ from sampan.engine.containers.model import Container, Mount
 from sampan.engine.containers.room import Room
 from sampan.engine.networks.records import ContainerNetworking
 from sampan.engine.services import ImageRecord
-from sampan.engine.settings import FOUND_BY_NAME
+from sampan.engine.settings import FOUND_BY_NAME, check_slice
 from sampan.errors import Error, InvalidArgument
 
 OURS = "sampan"
@@ -32,6 +32,8 @@ async def create(room: Room, request: CreateRequest, name: str = "", platform: s
     nothing behind but volumes that existed before or were named."""
     config, host_config = request, request.host_config
     verify.check(config, host_config, room.facts)
+    if room.settings.systemd_cgroup and host_config.cgroup_parent:
+        check_slice(host_config.cgroup_parent)
     verify.check_runtime(host_config.runtime, room.settings.runtimes, (OURS, *FOUND_BY_NAME))
     if not config.image:
         nothing = CreateRequest(host_config=host_config, networking_config=request.networking_config)
@@ -79,7 +81,8 @@ def _mark(upper: str, stack: Sequence[str]) -> None:
     etc = next((f"{directory}/etc" for directory in stack if os.path.lexists(f"{directory}/etc")), "")
     if etc and not stat.S_ISDIR(os.lstat(etc).st_mode):
         return  # a symlink or worse: what it leads to is not ours to guess
-    os.mkdir(f"{upper}/etc", 0o755)
+    if etc != f"{upper}/etc":  # it is where the snapshot is a copy of the layers
+        os.mkdir(f"{upper}/etc", 0o755)
     if etc:
         # The upper directory's owner and mode are what the container sees of both.
         status = os.lstat(etc)
