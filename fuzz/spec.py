@@ -27,6 +27,7 @@ _WORDS = re.compile(
     r"args must not be empty|Cwd (must be|property)|root must be specified|invalid rootfs|malformed spec file"
     r"|unable to set (host|domain)name without|user namespace|time namespace offsets|unable to restrict sys entries"
     r'|^sysctl "|^error mounting "|cgroup path|^unable to start container process: '
+    r"|^selinux label is specified in config"
 )
 _V1 = [Hierarchy(1, (name,), "", f"/sys/fs/cgroup/{name}", "/") for name in ("memory", "cpu", "pids", "devices")]
 _V2 = [Hierarchy(2, ("memory", "cpu", "pids", "io"), "", "/sys/fs/cgroup", "/")]
