@@ -54,6 +54,7 @@ class Settings:
     max_download_attempts: int = 5
     runtimes: Mapping[str, str] = field(default_factory=dict)
     default_runtime: str = "sampan"
+    exec_opts: tuple[str, ...] = ()
     cgroup_parent: str = ""
     default_ulimits: tuple[str, ...] = ()
     shm_size: int = 64 << 20
@@ -67,6 +68,11 @@ class Settings:
     shutdown_timeout: int = 15
     log_level: str = "info"
     debug: bool = False
+
+    @property
+    def systemd_cgroup(self) -> bool:
+        """Whether systemd makes the cgroups of containers (`--exec-opt native.cgroupdriver=systemd`)."""
+        return _cgroup_driver(self.exec_opts) == "systemd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ _OPTIONS = (
     _Option("registry_hosts_dirs", "registry-hosts-dirs", ("--registry-hosts-dir",), "list", "of hosts.toml, certs"),
     _Option("runtimes", "runtimes", ("--add-runtime",), "runtimes", "register an OCI runtime: name=path"),
     _Option("default_runtime", "default-runtime", ("--default-runtime",), "text", "OCI runtime for containers"),
+    _Option("exec_opts", "exec-opts", ("--exec-opt",), "list", "native.cgroupdriver=cgroupfs|systemd"),
     _Option("cgroup_parent", "cgroup-parent", ("--cgroup-parent",), "text", "parent cgroup of containers"),
     _Option("default_ulimits", "default-ulimits", ("--default-ulimit",), "ulimits", "name=soft[:hard]"),
     _Option("shm_size", "default-shm-size", ("--default-shm-size",), "size", "size of /dev/shm"),
@@ -122,7 +129,8 @@ _OPTIONS = (
 )
 
 # Keys of daemon.json about things that are not offered at all, so that a usual file is accepted. Keys that would change
-# what is offered (tls, exec-opts, ip) must stay unknown: to ignore them would be to promise what is not kept.
+# what is offered (tls, ip) must stay unknown: to ignore them would be to promise what is not kept.
+_CGROUP_DRIVER = "native.cgroupdriver"
 _IGNORED = frozenset(("experimental", "features", "builder"))
 
 
@@ -201,6 +209,11 @@ def _complete(values: dict[str, Any]) -> Settings:
     values.setdefault("hosts", (f"unix://{state}/docker.sock",))
     if values.get("log_level", "info") not in LEVELS:
         raise InvalidArgument(f"invalid logging level: {values['log_level']}")
+    driver = _cgroup_driver(values.get("exec_opts", ()))
+    if driver not in ("cgroupfs", "systemd"):
+        raise InvalidArgument(f"native.cgroupdriver option {driver} not supported")
+    if driver == "systemd" and values.get("cgroup_parent"):
+        check_slice(values["cgroup_parent"])
     for mirror in values.get("registry_mirrors", ()):
         _check_mirror(mirror)
     if values.get("max_download_attempts", 1) < 1:
@@ -209,6 +222,18 @@ def _complete(values: dict[str, Any]) -> Settings:
     if runtime != "sampan" and runtime not in values.get("runtimes", {}) and runtime not in FOUND_BY_NAME:
         raise InvalidArgument(f"specified default runtime '{runtime}' does not exist")
     return Settings(**values)
+
+
+def _cgroup_driver(exec_opts: Sequence[str]) -> str:
+    """The first that is named; other options are let be, as dockerd does."""
+    parted = (text.partition("=") for text in exec_opts)
+    return next((value.strip() for key, _, value in parted if key.strip().lower() == _CGROUP_DRIVER), "cgroupfs")
+
+
+def check_slice(parent: str) -> None:
+    """InvalidArgument in Docker's words unless `parent` can be systemd's parent of a container's scope."""
+    if len(parent) <= len(".slice") or not parent.endswith(".slice"):
+        raise InvalidArgument('cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"')
 
 
 def _check_mirror(url: str) -> None:

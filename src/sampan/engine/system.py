@@ -169,7 +169,7 @@ def _configured(settings: Settings) -> dict[str, Any]:
     return {
         "Debug": settings.debug,
         "LoggingDriver": settings.log_driver,
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": "systemd" if settings.systemd_cgroup else "cgroupfs",
         "IndexServerAddress": INDEX,
         "RegistryConfig": registry_config(settings),
         "DockerRootDir": settings.root,

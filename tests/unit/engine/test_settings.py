@@ -135,3 +135,34 @@ def test_the_version_is_told_without_starting(capsys: pytest.CaptureFixture[str]
         from_arguments(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("sampand version ")
+
+
+@pytest.mark.parametrize(
+    ("options", "systemd"),
+    [
+        ([], False),
+        (["native.cgroupdriver=systemd"], True),
+        (["NATIVE.cgroupdriver=systemd", "native.cgroupdriver=cgroupfs"], True),
+        (["native.cgroupdriver=cgroupfs"], False),
+        (["native.umask=normal"], False),
+    ],
+)
+def test_the_cgroup_driver_is_an_exec_option(options: list[str], systemd: bool) -> None:
+    assert combine({}, {"exec-opts": options}).systemd_cgroup is systemd
+    assert from_arguments([word for text in options for word in ("--exec-opt", text)])[0].systemd_cgroup is systemd
+
+
+@pytest.mark.parametrize(
+    ("file", "complaint"),
+    [
+        ({"exec-opts": ["native.cgroupdriver=odd"]}, "native.cgroupdriver option odd not supported"),
+        (
+            {"exec-opts": ["native.cgroupdriver=systemd"], "cgroup-parent": "/x"},
+            'cgroup-parent for systemd cgroup should be a valid slice named as "xxx.slice"',
+        ),
+    ],
+)
+def test_a_cgroup_driver_that_is_none_is_refused(file: dict[str, object], complaint: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        combine({}, file)
+    assert str(caught.value) == complaint

@@ -62,6 +62,9 @@ class Settings(Protocol):
     def cgroup_parent(self) -> str: ...
 
     @property
+    def systemd_cgroup(self) -> bool: ...
+
+    @property
     def default_ulimits(self) -> Sequence[str]: ...
 
     @property

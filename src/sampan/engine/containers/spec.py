@@ -73,7 +73,8 @@ class Resolved:
     sources: Mapping[str, str] = field(default_factory=dict)
     shm: str = ""
     init: str = ""
-    cgroup_parent: str = "/sampan"
+    cgroup_parent: str = ""
+    systemd_cgroup: bool = False
     ulimits: Sequence[str] = ()
     linked: Sequence[str] = ()
 
@@ -85,7 +86,7 @@ def runtime_spec(container: Container, resolved: Resolved, facts: HostFacts) -> 
     caps = capabilities.resolve(host_config.cap_add, host_config.cap_drop, host_config.privileged, facts.capabilities)
     device_nodes, device_rules = devices.resolve(host_config)
     linux: dict[str, Any] = {
-        "cgroupsPath": posixpath.join(host_config.cgroup_parent or resolved.cgroup_parent, container.id),
+        "cgroupsPath": _cgroups_path(host_config.cgroup_parent or resolved.cgroup_parent, container.id, resolved),
         "namespaces": _namespaces(container, resolved, facts),
         "resources": resources.resources(host_config, device_rules),
         "rootfsPropagation": _rootfs_propagation(container),
@@ -145,6 +146,13 @@ def _process(
     if security.apparmor and apparmor:
         process["apparmorProfile"] = security.apparmor
     return process
+
+
+def _cgroups_path(parent: str, container_id: str, resolved: Resolved) -> str:
+    """A path, or `slice:prefix:name` of systemd's scope, as the runtime's two cgroup drivers take it."""
+    if resolved.systemd_cgroup:
+        return f"{parent or 'system.slice'}:sampan:{container_id}"
+    return posixpath.join(parent or "/sampan", container_id)
 
 
 def user(found: User) -> dict[str, Any]:

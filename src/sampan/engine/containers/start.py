@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, suppress
 
 import msgspec
 
-from sampan.containerd.services import TaskIO
+from sampan.containerd.services import DEFAULT_OPTIONS, RuntimeOptions, TaskIO
 from sampan.engine.containers import docker_init, failures, files, health, layers, links, spec, users, volume_use
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container, after
@@ -95,6 +95,7 @@ async def _run(room: Room, record: Container, live: Live) -> Container:
                 rootfs=rootfs,
                 io=task_io(room, record),
                 runtime=runtime_path(room, record),
+                options=RuntimeOptions(systemd_cgroup=True) if room.settings.systemd_cgroup else DEFAULT_OPTIONS,
                 remove_volatile=record.host_config.auto_remove,
             )
             undo.push_async_callback(_discard_task, room, record.id)
@@ -169,7 +170,8 @@ def resolve(room: Room, record: Container, plan: Plan) -> spec.Resolved:
         sources=_sources(room, record),
         shm=_shm(room, record),
         init=docker_init.path(room.settings.state, room.facts.machine) if host_config.init else "",
-        cgroup_parent=room.settings.cgroup_parent or "/sampan",
+        cgroup_parent=room.settings.cgroup_parent,
+        systemd_cgroup=room.settings.systemd_cgroup,
         ulimits=room.settings.default_ulimits,
         linked=links.variables(record.name, linked),
     )

@@ -267,3 +267,11 @@ def test_the_whole_is_json():
     assert msgspec.json.decode(msgspec.json.encode(plan()))["ociVersion"] == "1.2.0"
     assert plan()["linux"]["cgroupsPath"] == "/sampan/" + "c" * 64
     assert spec.environment([], "h", False, "/")[0] == spec.PATH
+
+
+def test_systemd_is_told_a_slice_a_prefix_and_a_name():
+    name = "c" * 64
+    assert plan(systemd_cgroup=True)["linux"]["cgroupsPath"] == f"system.slice:sampan:{name}"
+    assert plan(systemd_cgroup=True, cgroup_parent="own.slice")["linux"]["cgroupsPath"] == f"own.slice:sampan:{name}"
+    found = plan({"cgroup_parent": "web.slice"}, systemd_cgroup=True, cgroup_parent="own.slice")
+    assert found["linux"]["cgroupsPath"] == f"web.slice:sampan:{name}"
