@@ -16,10 +16,10 @@ from grpclib.client import Channel, StreamStreamMethod, UnaryStreamMethod, Unary
 from tests.peers.containers import Core
 
 _HOMES = {
-    "Containers": "containers.v1.containers", "Content": "content.v1.content", "Events": "events.v1.events",
-    "Images": "images.v1.images", "Introspection": "introspection.v1.introspection", "Leases": "leases.v1.leases",
-    "Namespaces": "namespaces.v1.namespace", "Snapshots": "snapshots.v1.snapshots", "Store": "sandbox.v1.sandbox",
-    "Tasks": "tasks.v1.tasks",
+    "Containers": "containers.v1.containers", "Content": "content.v1.content", "Diff": "diff.v1.diff",
+    "Events": "events.v1.events", "Images": "images.v1.images", "Introspection": "introspection.v1.introspection",
+    "Leases": "leases.v1.leases", "Namespaces": "namespaces.v1.namespace", "Snapshots": "snapshots.v1.snapshots",
+    "Store": "sandbox.v1.sandbox", "Tasks": "tasks.v1.tasks",
 }  # fmt: skip
 _KINDS = {(False, False): UnaryUnaryMethod, (False, True): UnaryStreamMethod, (True, True): StreamStreamMethod}
 _EVENTS = ("container", "content", "image", "namespace", "snapshot", "task")
@@ -117,8 +117,10 @@ class Api:
         self.said.append("there: " + " ".join(found))
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """Hears the events of its namespace meanwhile, and notes them sorted and once each at the end."""
+    async def listening(self, until: str = "") -> AsyncIterator[None]:
+        """Hears the events of its namespace meanwhile, and notes them sorted and once each at the end.
+
+        `until` is what is in the last of them, where shims tell of it in their own time."""
         for name in _EVENTS:
             importlib.import_module(f"sampan.api.containerd.events.{name}_pb2")
         method, request = self._method("Events", "Subscribe")
@@ -129,6 +131,9 @@ class Api:
                 await self._marked("begin")
                 yield
                 await self._marked("end")
+                async with asyncio.timeout(15):
+                    while not any(until in line for line in self._heard):
+                        await asyncio.sleep(0.02)
             finally:
                 listener.cancel()
                 await asyncio.gather(listener, return_exceptions=True)

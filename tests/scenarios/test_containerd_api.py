@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import gzip
 import hashlib
+import io
 import itertools
 import json
 import os
 import shutil
+import tarfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
@@ -233,6 +236,36 @@ async def snapshots(api: Api) -> None:
             await say("Remove", key=key)
 
 
+async def layers(api: Api) -> None:
+    """Small ones, and one that is worth a process of its own to unpack."""
+    kind = "application/vnd.oci.image.layer.v1.tar"
+    for number, size in enumerate((2, 1 << 20)):
+        written = io.BytesIO()
+        with tarfile.open(fileobj=written, mode="w") as archive:
+            member = tarfile.TarInfo(f"file{number}")
+            member.size = size
+            archive.addfile(member, io.BytesIO(bytes(size)))
+        digest = await api.blob(written.getvalue(), ROOT)
+        packed = await api.blob(gzip.compress(written.getvalue(), mtime=0), ROOT)
+        body = {"snapshotter": "overlayfs", "key": f"l{number}", "parent": "c0" if number else "", "labels": ROOT}
+        mounts = (await api.call("Snapshots", "Prepare", body)).mounts
+        rootfs = [{"type": one.type, "source": one.source, "options": list(one.options)} for one in mounts]
+        for media_type, blob in (
+            (kind, digest), (f"{kind}+gzip", packed), ("application/vnd.docker.image.rootfs.diff.tar.gzip", packed),
+            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", packed), ("application/x", digest),
+            ("", digest), (kind, HERE), (kind, "foo"), (f"{kind}+gzip", digest),
+        ):  # fmt: skip
+            layer = {"media_type": media_type, "digest": blob, "size": 1}
+            # The mounts are each core's own.
+            try:
+                answer = str((await api.call("Diff", "Apply", {"diff": layer, "mounts": rootfs})).applied.digest)
+            except GRPCError as error:
+                answer = f"{error.status.name} {error.message}"
+            api.said.append(f"{layer} → {answer}")
+        commit = {"snapshotter": "overlayfs", "key": f"l{number}", "name": f"c{number}", "labels": ROOT}
+        await api.call("Snapshots", "Commit", commit)
+
+
 async def namespaces(api: Api) -> None:
     name = f"{api.namespace}-other"
     for wrong in ("", "a b", "a" * 77, "-a", "a..b"):
@@ -339,7 +372,7 @@ async def tasks(api: Api) -> None:
     await api.call("Containers", "Create", container("c", spec=spec(**document)))
     for verb in verbs:
         await say(verb)
-    async with api.listening():
+    async with api.listening(until="/tasks/exit"):
         await say("Create", rootfs=rootfs)
         await say("Create", rootfs=rootfs)
         for verb in ("Get", "Pause", "Resume", "CloseIO", "ResizePty"):
@@ -384,7 +417,7 @@ async def _life(api: Api, rootfs: list[dict[str, Any]], process: dict[str, Any])
     async def say(method: str, **body: Any) -> None:
         await api.say("Tasks", method, {"container_id": "p", **body})
 
-    async with api.listening():
+    async with api.listening(until="/tasks/delete"):
         await say("Create", rootfs=rootfs)
         for verb in ("Start", "Pause", "Pause", "Get", "Start", "Delete", "Resume"):
             await say(verb)
@@ -420,7 +453,7 @@ async def sandboxes(api: Api) -> None:
 
 
 SCRIPTS: tuple[Callable[[Api], Awaitable[None]], ...] = (
-    containers, filters, images, content, leases, snapshots, namespaces, collections, events, tasks, sandboxes,
+    containers, filters, images, content, leases, snapshots, layers, namespaces, collections, events, tasks, sandboxes,
 )  # fmt: skip
 
 

@@ -43,8 +43,11 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
     streaming = StreamingService()
     transfer = TransferService(table, streaming)
 
+    diff = DiffService(table)
+
     async def close() -> None:
         await transfer.close()
+        await diff.close()
         await tasks.close()
         await from_shims.close()
         table.close()
@@ -59,7 +62,7 @@ async def serve_grpc(core: ContainerCore, address: str, *, state: str) -> GrpcSe
         ImagesService(table),
         ContainersService(table),
         SnapshotsService(table),
-        DiffService(table),
+        diff,
         tasks,
         events,
         streaming,
