@@ -92,6 +92,10 @@ def _make(place: str, python: str) -> None:
 
 def _small_library(place: str) -> None:
     """Have the standing interpreter find what it imports at its start first in a directory with little in it."""
+    try:
+        from py_compile import compile as compiled
+    except ImportError:
+        return  # a library with parts left out: to compile the package at each start would cost what it saves
     library = os.path.dirname(sys.modules["encodings"].__path__[0])
     objects = f"{library}/lib-dynload"
     package = f"{place}/lib/encodings"
@@ -101,8 +105,6 @@ def _small_library(place: str) -> None:
     path = f"{package}/__init__.py"
     with open(path, "wb") as file:
         file.write(text)
-    from py_compile import compile as compiled
-
     compiled(path, optimize=0)
     # Last, for it is what makes the interpreter look there. For root alone: another user, who may not even be able to
     # read root's library, has the interpreter look as it would anywhere.
