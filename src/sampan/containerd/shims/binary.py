@@ -22,6 +22,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -136,6 +137,8 @@ class Programs:
         finally:
             if process.returncode is None:
                 _end(process.pid)
+                with suppress(TimeoutError):  # something outside its group may hold the pipes
+                    await asyncio.wait_for(process.communicate(), 1.0)
         if process.returncode != 0:
             said = (complaint + output).decode(errors="replace").strip()
             raise errors.Error(said or f"{binary} {verb} ended with status {process.returncode}")
