@@ -279,6 +279,8 @@ class LayerTar:
             return
         if kind == _SPARSE:
             entry.size = _number(block[483:495])
+            if not 0 <= entry.size <= _MAX_SIZE:
+                raise TarError("invalid tar header: size")
             self._start_sparse(entry, [])
             self._old_sparse_map(block[386:482], block[482])
         elif sparse.present:

@@ -242,6 +242,16 @@ def fix_checksum(block: bytearray) -> None:
     block[148:156] = b"%06o\0 " % total
 
 
+def test_a_sparse_file_larger_than_any_is_refused() -> None:
+    block = bytearray(tarfile.TarInfo("f").tobuf(tarfile.GNU_FORMAT))
+    block[156:157] = b"S"
+    block[483:495] = b"\x80" + b"\xff" * 11
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    with pytest.raises(TarError, match="size"):
+        LayerTar().feed(bytes(block))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_damaged_headers_with_right_checksums_raise_only_tar_error(data: st.DataObject) -> None:
