@@ -1,11 +1,12 @@
-"""Pull and unpack of a many-files image: sampan with overlayfs and with erofs, and Debian's containerd by its ctr.
+"""Pull and unpack: sampan with overlayfs and with erofs, and Debian's containerd by its ctr.
 
-    python -m bench.pull [ROUNDS] [FILES]          as root, for five to thirty seconds a round
+    python -m bench.pull [ROUNDS] [FILES]          as root, for some twenty seconds a round
 
-The image (FILES files in four layers) is made here and pushed to a docker-registry on loopback. Each run has a root of
-its own on the file system of $TMPDIR; before it everything is synced and the caches are dropped. Interleaved. Prints
-one JSON document: {name: {"wall": [s, …], "cpu": [s of all its processes, …]}}, and of ours how long a second pull and
-the removal take.
+Two images, made here and pushed to a docker-registry on loopback: FILES files in four layers, and a Debian of
+debootstrap's minbase in one (the scenario tests' own, kept in their cache). Each run has its root on a new ext4 of its
+own, in a file in $TMPDIR; before it everything is synced and the caches are dropped. Interleaved. Prints a table on
+stderr and one JSON document: {image: {name: {"wall": [s, …], "cpu": [s of all its processes, …]}}}, and of ours how
+long a second pull and the removal take.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import random
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from tests.contract.layers import directory, file, layer
+from tests.peers.images import debian_tar
 
+from bench.disk import fresh_disk
 from sampan.containerd.core import open_core
 from sampan.containerd.services import Credentials, Tasks
 from sampan.oci import digest
@@ -32,11 +37,30 @@ from sampan.oci import digest
 _LAYERS = 4
 _TYPE = "application/vnd.oci.image."
 
+Figures = dict[str, dict[str, dict[str, list[float]]]]
 
-def _image(path: str, files: int) -> None:
-    """An OCI layout: files of 0 to 8 kB, some larger, in directories of 50."""
+
+def _many_files(files: int) -> Iterator[bytes]:
+    """Layers: files of 0 to 8 kB, some larger, in directories of 50."""
     chance = random.Random(7)
     words = [bytes(chance.choices(b"abcdefghij \n", k=64)) for _ in range(200)]
+    for number in range(_LAYERS):
+        members = []
+        for i in range(files // _LAYERS):
+            if i % 50 == 0:
+                members.append(directory(f"l{number}/d{i // 50}"))
+            size = chance.choice((0, 5, 20, 60, 120, 500) if i % 100 == 0 else (0, 5, 20, 60, 100))
+            members.append(file(f"l{number}/d{i // 50}/f{i}", b"".join(chance.choices(words, k=size)), mode=0o644))
+        yield layer(directory(f"l{number}"), *members)
+
+
+def _debian() -> Iterator[bytes]:
+    with open(debian_tar(), "rb") as tar:
+        yield tar.read()
+
+
+def _image(path: str, layers: Iterable[bytes]) -> None:
+    """An OCI layout of an image with these layers."""
     os.makedirs(f"{path}/blobs/sha256")
 
     def put(data: bytes, kind: str) -> dict[str, Any]:
@@ -46,14 +70,7 @@ def _image(path: str, files: int) -> None:
         return {"mediaType": _TYPE + kind, "digest": name, "size": len(data)}
 
     blobs, diff_ids = [], []
-    for number in range(_LAYERS):
-        members = []
-        for i in range(files // _LAYERS):
-            if i % 50 == 0:
-                members.append(directory(f"l{number}/d{i // 50}"))
-            size = chance.choice((0, 5, 20, 60, 120, 500) if i % 100 == 0 else (0, 5, 20, 60, 100))
-            members.append(file(f"l{number}/d{i // 50}/f{i}", b"".join(chance.choices(words, k=size)), mode=0o644))
-        data = layer(directory(f"l{number}"), *members)
+    for data in layers:
         diff_ids.append(digest.of(data))
         zipped = subprocess.run(["gzip", "-n", "-6"], input=data, capture_output=True, check=True).stdout
         blobs.append(put(zipped, "layer.v1.tar+gzip"))
@@ -158,26 +175,46 @@ def main(rounds: int = 3, files: int = 20_000) -> None:
                                 stderr=subprocess.DEVNULL)  # fmt: skip
     try:
         _until(lambda: _answers(port))
-        _image(f"{scratch}/layout", files)
-        reference = f"127.0.0.1:{port}/many:latest"
-        subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false",
-                        f"oci:{scratch}/layout:latest", f"docker://{reference}"], check=True)  # fmt: skip
-        figures: dict[str, dict[str, list[float]]] = {}
+        figures: Figures = {}
+        images = {"many": _many_files(files), "debian": _debian()}
+        for image, layers in images.items():
+            _image(f"{scratch}/layout-{image}", layers)
+            subprocess.run(["skopeo", "--insecure-policy", "copy", "-q", "--dest-tls-verify=false",
+                            f"oci:{scratch}/layout-{image}:latest", f"docker://127.0.0.1:{port}/{image}:latest"],
+                           check=True)  # fmt: skip
         for number in range(rounds):
-            for name in ("erofs", "overlayfs", "containerd"):
-                root = f"{scratch}/{name}-{number}"
-                os.sync()
-                with open("/proc/sys/vm/drop_caches", "w") as drop:
-                    drop.write("3")
-                run = _containerd(reference, root) if name == "containerd" else _sampan(reference, root, name)
-                for key, value in run.items():
-                    figures.setdefault(name, {}).setdefault(key, []).append(round(value, 3))
-                shutil.rmtree(root)
+            for image in images:
+                for name in ("containerd", "overlayfs", "erofs"):
+                    with fresh_disk(f"{scratch}/{image}-{name}-{number}") as disk:
+                        run = _run(name, f"127.0.0.1:{port}/{image}:latest", f"{disk}/root")
+                    for key, value in run.items():
+                        figures.setdefault(image, {}).setdefault(name, {}).setdefault(key, []).append(round(value, 3))
         json.dump(figures, sys.stdout, indent=1)
+        _report(figures)
     finally:
         registry.terminate()
         registry.wait()
         shutil.rmtree(scratch)
+
+
+def _run(name: str, reference: str, root: str) -> dict[str, float]:
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as drop:
+        drop.write("3")
+    return _containerd(reference, root) if name == "containerd" else _sampan(reference, root, name)
+
+
+def _report(figures: Figures) -> None:
+    """Medians and minima, and each one's ratio to containerd, the first of each image."""
+    print("\n| image | | wall s | min | of containerd (of min) | CPU s | of containerd |", file=sys.stderr)
+    for image, each in figures.items():
+        first = (1.0, 1.0, 1.0)
+        for name, runs in each.items():
+            found = (statistics.median(runs["wall"]), min(runs["wall"]), statistics.median(runs["cpu"]))
+            first = found if name == "containerd" else first
+            wall, least, cpu = (mine / theirs for mine, theirs in zip(found, first, strict=True))
+            print(f"| {image} | {name} | {found[0]:.2f} | {found[1]:.2f} | {wall:.2f} ({least:.2f}) | {found[2]:.2f} "
+                  f"| {cpu:.2f} |", file=sys.stderr)  # fmt: skip
 
 
 if __name__ == "__main__":

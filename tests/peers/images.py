@@ -221,7 +221,11 @@ CONFIGURED = {
 """The image-spec configuration of the `configured` image."""
 
 
-def debian_tar(cache: str) -> str:
+CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sampan-tests")
+"""Where what takes long to make is kept from one run to the next."""
+
+
+def debian_tar(cache: str = CACHE) -> str:
     """Path of a tar of a real Debian minbase, made once by debootstrap with the host's own apt mirror and kept in
     `cache`. Raises OSError or CalledProcessError when it cannot be made."""
     mirror, suite = _apt_source()

@@ -17,7 +17,6 @@ from tests.peers.machine import CGROUPS, Machine
 from tests.peers.registry import Authority, FaultyFront, Registry, TokenServer
 from tests.peers.shelf import Shelf
 
-CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "sampan-tests")
 LAUNCHER = os.path.join(os.path.dirname(__file__), "../../sampan")
 PEERS = ("docker", "docker-registry", "skopeo", "busybox", "ip", "nft", "openssl")
 
@@ -146,7 +145,7 @@ def debian(bare_docker: Docker, registry: Registry, scratch: str) -> str:
     """A reference to a real Debian minbase in the registry."""
     if not shutil.which("debootstrap"):
         leave_out("needs debootstrap")
-    with open(images.debian_tar(CACHE), "rb") as file:
+    with open(images.debian_tar(), "rb") as file:
         blob = images.layer(file.read())
     layout = f"{scratch}/layouts/debian"
     config = {"Cmd": ["bash"], "Env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]}
