@@ -23,7 +23,7 @@ class Stdio:
 
 
 class WrongState(errors.Error):
-    """A verb that a process's status does not allow. Of no finer kind: a shim's come to clients without one."""
+    """A verb that a process's status does not allow. Of no finer kind, since a shim's errors lose theirs on the way."""
 
     def __init__(self, verb: str, status: str, what: str = "process") -> None:
         super().__init__(f"cannot {verb} a {status} {what}: unknown")

@@ -25,18 +25,20 @@ OPEN_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 10.0
 """Seconds that a client has to read what an ended process left; containerd's shim waits as long."""
 
-FAILED = ("failed to start io pipe copy", "failed to create init process I/O")
-"""How errors of streams begin that no OCI runtime has told."""
-
 _IN_CLOSE_WRITE = 0x8
 _CHUNK = 64 * 1024
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
 
 
-async def open_output(uri: str) -> int | None:
-    """A descriptor to write a stream to, which is the caller's; None for "". InvalidArgument, Unimplemented, Error.
+class StdioError(errors.Error):
+    """A stream that cannot be had, in the words of containerd's shim: it is no error of the OCI runtime's."""
 
-    `uri` is a path or `file:///path`; a path that is no FIFO is a file to append to."""
+
+async def open_output(uri: str) -> int | None:
+    """A descriptor to write a stream to, which is the caller's; None for "".
+
+    `uri` is a path or `file:///path`; a path that is no FIFO is a file to append to. StdioError, Unimplemented,
+    Unavailable (nobody reads the FIFO), OSError."""
     path = _path(uri)
     if not path:
         return None
@@ -45,8 +47,8 @@ async def open_output(uri: str) -> int | None:
             return os.open(path, _APPEND, 0o644)
     except FileNotFoundError:
         if not uri.startswith("file:"):
-            raise errors.Error(
-                f'{FAILED[0]}: unable to copy pipes: containerd-shim: opening file "{path}" failed:'
+            raise StdioError(
+                f'failed to start io pipe copy: unable to copy pipes: containerd-shim: opening file "{path}" failed:'
                 f" open {path}: no such file or directory"
             ) from None
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
@@ -94,7 +96,7 @@ def _path(uri: str) -> str:
         return unquote(urlsplit(uri).path)
     if "stream" in scheme:
         raise errors.Unimplemented(f"stdio {scheme}:// is not offered: not implemented")
-    raise errors.Error(f"{FAILED[1]}: unknown STDIO scheme {scheme}")
+    raise StdioError(f"failed to create init process I/O: unknown STDIO scheme {scheme}")
 
 
 class Outputs:

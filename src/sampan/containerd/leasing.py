@@ -82,10 +82,10 @@ class Leasing:
             connection.execute("delete from lease_resources where namespace=? and lease=?", (self._namespace, lease))
 
     def add(self, lease: str, kind: str, ref: str) -> None:
-        """Protect one more; it need not exist yet. NotFound, InvalidArgument, Unimplemented (kind)."""
+        """Protect one more; it need not exist yet. NotFound, InvalidArgument, Unimplemented (kind), Error (no ref)."""
         _check(kind, ref)
         if not ref:
-            raise errors.Error("key required")
+            raise errors.Error("key required")  # in the words of containerd's database
         with self._metadata.transaction() as connection:
             self.get(lease)
             connection.execute(

@@ -26,7 +26,7 @@ _PIECE = re.compile(
 
 
 def pattern(text: str) -> re.Pattern[str] | None:
-    """None for what is no regular expression of Go's."""
+    """`text` compiled; None when it is no regular expression of Go's."""
     rewritten, in_brackets, by_lines = "", False, False
     # How many groups of our own are open in each of the text's.
     opened = [0]

@@ -139,7 +139,7 @@ class Processes:
         return task
 
     async def start(self, task: Task, process: Process) -> None:
-        """execve. Conflict unless it is created; the runtime's errors."""
+        """execve. WrongState unless it is created; the runtime's errors."""
         if process.status != "created" or process.starting:
             raise WrongState("start", process.status)
         process.starting = True
@@ -183,7 +183,7 @@ class Processes:
         task.execs[exec_id] = Process(exec_id, stdio, spec=wanted)
 
     async def delete(self, task: Task) -> TaskExit:
-        """Forget a stopped task, or one that was never started. Conflict while it runs."""
+        """Forget a stopped task, or one that was never started. Error while it runs."""
         if task.init.status in _STARTED:
             raise errors.Error(f"failed to delete task: cannot delete a {task.init.status} process: unknown")
         if task.init.status == "created":
@@ -196,7 +196,7 @@ class Processes:
         return ended
 
     async def delete_exec(self, task: Task, process: Process) -> TaskExit | None:
-        """Forget a stopped exec, or one that was never started. Conflict while it runs."""
+        """Forget a stopped exec, or one that was never started. WrongState while it runs."""
         if process.status in _STARTED or process.starting:
             raise WrongState("delete", "running")
         del task.execs[process.exec_id]
@@ -204,7 +204,8 @@ class Processes:
         return process.exit
 
     async def kill(self, task: Task, process: Process, signal: int, every: bool) -> None:
-        """NotFound once it has ended; Conflict before it is started."""
+        """Send `signal`, with `every` to all that the task is. NotFound once it has ended, but nothing for `every`;
+        Conflict for an exec before it is started; Error for what is no signal."""
         if every and task.init.status == "stopped":
             return  # nothing is left of it
         if signal > _LAST_SIGNAL:

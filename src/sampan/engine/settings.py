@@ -128,9 +128,10 @@ _OPTIONS = (
     _Option("debug", "debug", ("-D", "--debug"), "bool", "debug mode"),
 )
 
+_CGROUP_DRIVER = "native.cgroupdriver"
+
 # Keys of daemon.json about things that are not offered at all, so that a usual file is accepted. Keys that would change
 # what is offered (tls, ip) must stay unknown: to ignore them would be to promise what is not kept.
-_CGROUP_DRIVER = "native.cgroupdriver"
 _IGNORED = frozenset(("experimental", "features", "builder"))
 
 

@@ -67,6 +67,7 @@ _RESPONSE: Table = {1: ("status", _STATUS), 2: ("payload", BYTES)}
 
 
 def code_of(error: Exception) -> int:
+    """The google.rpc.Code of an error's kind."""
     return next((code for code, kind in KINDS.items() if isinstance(error, kind)), UNKNOWN)
 
 

@@ -21,7 +21,7 @@ from sampan.api.containerd.types.task import task_pb2
 from sampan.containerd import checkpoints, filters, leasing, runtimes
 from sampan.containerd.client_tasks import Process, Stdio, Task, WrongState
 from sampan.containerd.containers import Container, Payload
-from sampan.containerd.fifos import FAILED
+from sampan.containerd.fifos import StdioError
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
@@ -346,7 +346,7 @@ class TasksService:
 
 def _failed_create(chosen: KeeperRuntime | ShimRuntime, error: errors.Error) -> errors.Error:
     """In the words that a client of containerd sees; a shim has wrapped its runtime's text itself."""
-    if isinstance(chosen, KeeperRuntime) and str(error).startswith(FAILED):
+    if isinstance(error, StdioError):
         return errors.Error(f"failed to create shim task: {error}: unknown")
     if isinstance(chosen, KeeperRuntime):
         return _of_runtime("failed to create shim task: OCI runtime create failed: runc create failed", error)
@@ -356,7 +356,7 @@ def _failed_create(chosen: KeeperRuntime | ShimRuntime, error: errors.Error) -> 
 
 def _of_runtime(prefix: str, error: errors.Error) -> errors.Error:
     """The runtime's text as a shim of containerd's wraps it; the kind does not come through there."""
-    if str(error).startswith(FAILED):
+    if isinstance(error, StdioError):
         return errors.Error(f"{error}: unknown")
     text = str(error).removesuffix(": invalid argument")
     # Another runtime than ours begins with the last words of the prefix itself.

@@ -1,7 +1,7 @@
 """The HTTP library, imported when a registry is first spoken to.
 
-With what it brings it is 12 of the 50 MB of a core that serves no pulls: `ctr` and the kubelet's runtimes fetch by
-themselves, and only write what they fetched.
+With what it brings it is 10 MB, a fifth of what a core without containers holds: most clients of containerd
+fetch by themselves and only write what they fetched (docs/decisions/memory-of-the-core.md).
 """
 
 from __future__ import annotations
