@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from grpclib import GRPCError, Status
 from grpclib.metadata import decode_timeout, encode_grpc_message
 from grpclib.protocol import AbstractHandler, Stream
@@ -60,7 +61,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """One RPC. `parse` makes a request message of its bytes (ValueError-like errors are the client's)."""
+    """One RPC. `parse` makes a request message of its bytes; DecodeError."""
 
     parse: Callable[[bytes], Any]
     serve: Callable[[Call, Exchange], Awaitable[None]]
@@ -76,7 +77,7 @@ class Exchange:
 
     async def receive(self) -> Any:
         """The next message of the client, None when it sends no more. GRPCError for one that cannot be read."""
-        prefix = await self._stream.recv_data(_PREFIX.size)
+        prefix = await self._read(_PREFIX.size)
         if not prefix:
             return None
         compressed, size = _PREFIX.unpack(prefix)
@@ -87,10 +88,21 @@ class Exchange:
         if size > MESSAGE_LIMIT:  # before a byte of it is kept
             text = f"grpc: received message larger than max ({size} vs. {MESSAGE_LIMIT})"
             raise GRPCError(Status.RESOURCE_EXHAUSTED, text)
-        return self.parse(await self._stream.recv_data(size))
+        body = await self._read(size)
+        try:
+            return self.parse(body)
+        except DecodeError as error:
+            raise GRPCError(Status.INTERNAL, f"grpc: error unmarshalling request: {error}") from error
+
+    async def _read(self, size: int) -> bytes:
+        """So many bytes, none at the end of the request. GRPCError when that comes in their midst."""
+        try:
+            return await self._stream.recv_data(size)
+        except AssertionError as error:  # how grpclib tells of it
+            raise GRPCError(Status.INTERNAL, "unexpected EOF") from error
 
     async def begin(self) -> None:
-        """Send the answer's headers, which comes before any message."""
+        """Send the answer's headers, which come before any message."""
         if not self._begun:
             await self._stream.send_headers(_HEADERS)  # type: ignore[arg-type]
             self._begun = True
