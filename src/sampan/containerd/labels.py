@@ -10,6 +10,11 @@ LONGEST = 4096
 """Bytes of a key and its value together."""
 
 
+def with_values(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that have a value: containerd stores no others."""
+    return {key: value for key, value in labels.items() if value}
+
+
 def checked_labels(labels: Mapping[str, str], where: str = "") -> dict[str, str]:
     """The labels as a dict. InvalidArgument for one that is too long; `where` is what containerd calls the field."""
     for key, value in labels.items():

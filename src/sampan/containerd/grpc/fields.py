@@ -10,6 +10,7 @@ from google.protobuf import any_pb2, field_mask_pb2, timestamp_pb2
 from sampan import errors
 from sampan.api.containerd.types import descriptor_pb2, mount_pb2, platform_pb2
 from sampan.containerd.containers import Payload
+from sampan.containerd.labels import with_values
 from sampan.containerd.services import Mount
 from sampan.oci import digest as digests
 from sampan.oci.image import Descriptor, Platform
@@ -95,4 +96,4 @@ def masked_labels(
             changed[key] = given.get(key, "")
         else:
             raise errors.InvalidArgument(f'cannot update "{path}" field on {what}: invalid argument')
-    return {key: value for key, value in changed.items() if value}
+    return with_values(changed)

@@ -16,7 +16,7 @@ from sampan.containerd import filters
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
-from sampan.containerd.labels import checked_labels
+from sampan.containerd.labels import checked_labels, with_values
 from sampan.containerd.services import Image
 from sampan.containerd.stores import StoreTable
 from sampan.oci import digest as digests
@@ -119,13 +119,12 @@ def _updated(stored: Image, given: api.Image, paths: list[str]) -> Image:
             changed = replace(changed, target=replace(changed.target, annotations=annotations))
         else:
             raise errors.InvalidArgument(f'cannot update "{path}" field on image "{given.name}": invalid argument')
-    labels = {key: value for key, value in checked_labels(changed.labels, "image.Labels").items() if value}
-    return replace(changed, labels=labels)
+    return replace(changed, labels=with_values(checked_labels(changed.labels, "image.Labels")))
 
 
 def _image(message: api.Image) -> Image:
-    labels = {key: value for key, value in checked_labels(message.labels, "image.Labels").items() if value}
-    return Image(message.name, _target(message.target), labels=labels)
+    labels = checked_labels(message.labels, "image.Labels")
+    return Image(message.name, _target(message.target), labels=with_values(labels))
 
 
 def _target(message: descriptor_pb2.Descriptor) -> Descriptor:

@@ -11,6 +11,7 @@ from sampan.api.containerd.services.leases.v1 import leases_pb2 as api
 from sampan.containerd import filters
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.server import Call
+from sampan.containerd.labels import with_values
 from sampan.containerd.leasing import Lease
 from sampan.containerd.stores import StoreTable
 
@@ -23,9 +24,7 @@ class LeasesService:
 
     async def create(self, call: Call, request: api.CreateRequest) -> api.CreateResponse:
         name = request.id or f"{time.time_ns() % 10**9:d}-{secrets.token_hex(2)}"
-        made = self._table.of(call.namespace).leases.create(
-            name, {key: value for key, value in request.labels.items() if value}
-        )
+        made = self._table.of(call.namespace).leases.create(name, with_values(request.labels))
         self._table.changed(call.namespace)
         return api.CreateResponse(lease=_message(made))
 

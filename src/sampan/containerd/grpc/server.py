@@ -37,9 +37,6 @@ _STREAM_WINDOW, _CONNECTION_WINDOW = 4 << 20, 16 << 20
 
 _Serve = Callable[[Call, Exchange], Awaitable[None]]
 
-# h2 makes a text of each frame that it receives, for a log that is off: a twentieth of the core's time in a `ctr run`.
-Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
-
 
 class Service(Protocol):
     descriptor: Any
@@ -140,7 +137,7 @@ class Gathering:
         self._held = True
 
     def release(self) -> None:
-        """Their handlers have been begun, and will run before what is asked for here."""
+        """The requests' handlers are scheduled by now, so they run before the flush that is scheduled here."""
         self._held = False
         if self._waiting:
             self._loop.call_soon(self.flush)
@@ -251,10 +248,18 @@ async def listen(
     os.chmod(path, mode)
     listener.listen(128)
     listener.setblocking(False)
+    _spare_texts_of_frames()
     known = Methods(one for service in services for one in methods(service))
     server = GrpcServer(known, path, closing)
     await server.serve(listener)
     return server
+
+
+def _spare_texts_of_frames() -> None:
+    """h2 makes one of each frame that it receives, for a log that is off: a twentieth of the core's time in `ctr run`.
+
+    In all of the process, whose only HTTP/2 is what is served here."""
+    Frame.__repr__ = object.__repr__  # type: ignore[method-assign]
 
 
 def _free(path: str) -> None:

@@ -16,7 +16,7 @@ from sampan.containerd.gc import Collection
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
-from sampan.containerd.labels import checked_labels
+from sampan.containerd.labels import checked_labels, with_values
 from sampan.containerd.services import Kind, Mount, SnapshotInfo
 from sampan.containerd.stores import ClientSnapshotter, StoreTable
 
@@ -150,7 +150,7 @@ def _fields(info: SnapshotInfo) -> filters.Fields:
 
 
 def _labels(given: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in checked_labels(given, "info.Labels").items() if value}
+    return with_values(checked_labels(given, "info.Labels"))
 
 
 def _named(key: str) -> None:
