@@ -370,7 +370,7 @@ def test_a_setgid_parent_does_not_give_its_group_away(bottom):
 
 
 def test_as_many_levels_as_a_path_can_have_are_unpacked_and_deleted(bottom):
-    from sampan.containerd.snapshots.janitor import empty
+    from sampan.linux.trees import remove_tree
 
     deep = "d/" * 2047
     bottom.unpack(file(deep + "f", b"deep"), symlink(deep + "s", "f"), hardlink(deep + "h", deep + "f"))
@@ -384,7 +384,7 @@ def test_as_many_levels_as_a_path_can_have_are_unpacked_and_deleted(bottom):
     trash = bottom.path / "trash"
     trash.mkdir()
     os.rename(bottom.directory, trash / "1")
-    empty(str(trash), "1")
+    remove_tree(str(trash), "1")
     assert list(trash.iterdir()) == []
 
 

@@ -23,7 +23,7 @@ from sampan import errors
 from sampan.containerd.core import ENGINE_NAMESPACE, lock
 from sampan.containerd.diff.erofs_layer import FILE
 from sampan.containerd.snapshots.kinds import PREFERRED
-from sampan.linux.trees import empty
+from sampan.linux.trees import remove_tree
 from sampan.oci import digest as digests
 
 # What the engine and the core keep at the top, besides the directories below.
@@ -270,9 +270,9 @@ def _repair(root: str, survey: Survey, faults: list[Line]) -> None:
     for line in faults:
         if line.mend and line.mend[0] in ("orphan", "blob"):
             directory, _, name = f"{root}/{line.path}".rpartition("/")
-            empty(directory, name)
+            remove_tree(directory, name)
     for one in survey.doomed():
-        empty(f"{root}/snapshots/{one.snapshotter}", str(one.number))
+        remove_tree(f"{root}/snapshots/{one.snapshotter}", str(one.number))
 
 
 def _orphan(path: str) -> Line:

@@ -12,41 +12,41 @@ _DEPTH = 32
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def empty(trash: str, name: str) -> None:
-    """Delete `trash`/`name`, following no symlink and entering no mount. Errors: OSError.
+def remove_tree(directory: str, name: str) -> None:
+    """Delete `directory`/`name`, following no symlink and entering no mount; nothing when it is not there.
 
-    What is deep is first moved into `trash`, as deep-DEVICE-INODE, and deleted there."""
-    trash_fd = os.open(trash, _DIRECTORY)
+    What is deep is first moved into `directory`, as deep-DEVICE-INODE, and deleted there. Errors: OSError."""
+    top_fd = os.open(directory, _DIRECTORY)
     try:
         pending = [name]
         while pending:
-            pending += _remove(trash_fd, trash_fd, pending.pop(), 0)
+            pending += _remove(top_fd, top_fd, pending.pop(), 0)
     finally:
-        os.close(trash_fd)
+        os.close(top_fd)
 
 
-def _remove(trash_fd: int, parent_fd: int, name: str, depth: int) -> list[str]:
-    """Delete one entry; the names in the trash of directories that were too deep and were moved there instead."""
+def _remove(top_fd: int, parent_fd: int, name: str, depth: int) -> list[str]:
+    """Delete one entry; the names at the top of directories that were too deep and were moved there instead."""
     try:
         os.unlink(name, dir_fd=parent_fd)
         return []
-    except (IsADirectoryError, PermissionError) as error:
+    except (IsADirectoryError, PermissionError):
         # Linux says EISDIR for a directory; EPERM also stands for an immutable file, which stays an error.
         if not stat.S_ISDIR(os.stat(name, dir_fd=parent_fd, follow_symlinks=False).st_mode):
-            raise error
+            raise
     except FileNotFoundError:
         return []
     moved: list[str] = []
     fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
     try:
         for child in os.listdir(fd):
-            if depth >= _DEPTH and stat.S_ISDIR(os.stat(child, dir_fd=fd, follow_symlinks=False).st_mode):
-                status = os.stat(child, dir_fd=fd, follow_symlinks=False)
+            status = os.stat(child, dir_fd=fd, follow_symlinks=False) if depth >= _DEPTH else None
+            if status is not None and stat.S_ISDIR(status.st_mode):
                 fresh = f"deep-{status.st_dev}-{status.st_ino}"
-                os.rename(child, fresh, src_dir_fd=fd, dst_dir_fd=trash_fd)
+                os.rename(child, fresh, src_dir_fd=fd, dst_dir_fd=top_fd)
                 moved.append(fresh)
             else:
-                moved += _remove(trash_fd, fd, child, depth + 1)
+                moved += _remove(top_fd, fd, child, depth + 1)
     finally:
         os.close(fd)
     os.rmdir(name, dir_fd=parent_fd)

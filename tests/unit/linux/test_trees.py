@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sampan.linux.trees import empty
+from sampan.linux.trees import remove_tree
 
 
 def test_a_tree_of_any_depth_goes_and_what_its_links_name_stays(tmp_path: Path) -> None:
@@ -21,10 +21,10 @@ def test_a_tree_of_any_depth_goes_and_what_its_links_name_stays(tmp_path: Path) 
         os.close(fd)
         fd = below
     os.close(fd)
-    empty(str(tmp_path / "trash"), "one")
+    remove_tree(str(tmp_path / "trash"), "one")
     assert os.listdir(tmp_path / "trash") == []
     assert (tmp_path / "kept").read_text() == "kept"
 
 
 def test_what_is_not_there_is_no_error(tmp_path: Path) -> None:
-    empty(str(tmp_path), "nothing")
+    remove_tree(str(tmp_path), "nothing")

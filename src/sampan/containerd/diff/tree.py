@@ -11,7 +11,7 @@ import os
 
 from sampan.containerd.diff.names import Allowance, split
 from sampan.linux.paths import mkdirs_in_root, open_in_root
-from sampan.linux.trees import empty
+from sampan.linux.trees import remove_tree
 
 _KEPT = 64
 # Of paths that are remembered until the layer is whole: millions of members with usual names.
@@ -107,4 +107,4 @@ class Tree:
         finally:
             os.close(scratch_fd)
         self.forget()
-        empty(self._scratch, taken)
+        remove_tree(self._scratch, taken)

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 
-from sampan.linux.trees import empty
+from sampan.linux.trees import remove_tree
 
 
 class Janitor:
@@ -49,7 +49,7 @@ class Janitor:
                 if self._closed:
                     return
                 try:
-                    empty(self._trash, name)
+                    remove_tree(self._trash, name)
                 except OSError:
                     # Busy (still mounted somewhere) or an input/output error: the next start tries again.
                     continue

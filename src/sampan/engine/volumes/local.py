@@ -23,7 +23,7 @@ from sampan.engine.filters import Filters
 from sampan.engine.services import ContainerUsage, Events, Volume
 from sampan.engine.volumes import copyup, mounting, subpaths
 from sampan.errors import Conflict, Error, InvalidArgument, NotFound
-from sampan.linux.trees import empty
+from sampan.linux.trees import remove_tree
 
 log = logging.getLogger("sampan.volumes")
 
@@ -155,7 +155,7 @@ class LocalVolumes:
             if os.path.ismount(data):
                 # Deleting through somebody's mount would delete what is not ours.
                 raise Error(f"remove {name}: {data} is still mounted")
-            empty(os.path.dirname(data), "_data")
+            remove_tree(os.path.dirname(data), "_data")
             os.rmdir(os.path.dirname(data))
         except FileNotFoundError:
             pass  # somebody removed the directory; the row goes all the same
