@@ -218,7 +218,8 @@ def parse(data: bytes, media_type: str = "") -> Manifest | Index:
     raise errors.InvalidArgument(f'unsupported image document of type "{kind}"')
 
 
-# What each field of an image config that we read is: a type, or ([type of members]), or a table of members' own.
+# What each field of an image config that we read must be: a type; [what every member of a list is]; (one of several);
+# or a table of a document's own fields, in which "" stands for every name.
 _STRINGS = [str]
 _HISTORY = {"created": str, "created_by": str, "author": str, "comment": str, "empty_layer": bool}
 _HEALTH = {"Test": _STRINGS, "Interval": int, "Timeout": int, "StartPeriod": int, "StartInterval": int, "Retries": int}
@@ -231,7 +232,7 @@ _CONFIG = {"created": str, "author": str, "os": str, "architecture": str, "varia
 
 
 def config_document(data: bytes) -> dict[str, Any]:
-    """An image config (image-spec config.md) as it stands, every field that has a meaning of its type or null.
+    """An image config (image-spec config.md) as it stands; each field that means something has its type or is null.
 
     InvalidArgument for anything else, as docker has it: who asks about all images must not stumble over one."""
     try:
@@ -244,7 +245,7 @@ def config_document(data: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise errors.InvalidArgument("invalid image config: not an object")
     for key, wanted in _CONFIG.items():
-        if not _is(document.get(key), wanted):
+        if not _fits(document.get(key), wanted):
             raise errors.InvalidArgument(f'invalid image config: "{key}"')
     run = document.get("config") or {}
     for key in ("Entrypoint", "Cmd", "Shell"):
@@ -253,17 +254,19 @@ def config_document(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _is(value: Any, wanted: Any) -> bool:
-    """Whether `value` is null or what the table says; "" in it stands for every member that it does not name."""
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether `value` is null or what `wanted`, of the table above, says."""
     if value is None:
         return True
     if isinstance(wanted, tuple):
-        return any(_is(value, one) for one in wanted)
+        return any(_fits(value, one) for one in wanted)
     if isinstance(wanted, list):
-        return isinstance(value, list) and all(one is not None and _is(one, wanted[0]) for one in value)
+        return isinstance(value, list) and all(one is not None and _fits(one, wanted[0]) for one in value)
     if isinstance(wanted, dict):
-        return isinstance(value, dict) and all(_is(one, wanted.get(key, wanted.get(""))) for key, one in value.items()
-                                               if key in wanted or "" in wanted)  # fmt: skip
+        if not isinstance(value, dict):
+            return False
+        kinds = {key: wanted.get(key, wanted.get("")) for key in value}
+        return all(kind is None or _fits(value[key], kind) for key, kind in kinds.items())
     if wanted is int:
         return type(value) is int and -(1 << 63) <= value < 1 << 63
     return isinstance(value, wanted)

@@ -46,12 +46,8 @@ def write(path: str, packages: str, verb: str) -> None:
     loader = f"{here}/code_loader.py"
     home = os.path.dirname(os.path.dirname(here))
     witnesses = [packages]
-    if home != packages:
-        witnesses += [
-            __file__,
-            loader,
-            *(path for _, path, _, _ in parts),
-        ]  # an editable install, where a file changes alone
+    if home != packages:  # an editable install, where a file changes alone
+        witnesses += [__file__, loader, *(path for _, path, _, _ in parts)]
     from marshal import dumps
 
     data = dumps((_bare_code(loader), [_witness(name) for name in witnesses], objects, parts, home))

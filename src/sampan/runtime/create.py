@@ -169,6 +169,7 @@ def _attend(
     # Only now, while init is at work on the other processor: these cost 2 ms to import.
     from sampan.runtime import attend
 
+    # Written while init gets ready; only then does it get the name that makes it the container's state.
     names = state.write(root, launched.state)
     own_terminal = attend.until_ready(launched, console_socket)
     os.rename(*names)

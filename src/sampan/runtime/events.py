@@ -74,8 +74,8 @@ def _v1_cpu(paths: dict[str, str]) -> dict[str, Any]:
         "usage": {
             "total": _number(account, "cpuacct.usage"),
             "percpu": percpu,
-            "percpu_kernel": [_nanoseconds(line[2]) for line in split if len(line) == 3],
-            "percpu_user": [_nanoseconds(line[1]) for line in split if len(line) == 3],
+            "percpu_kernel": [_decimal(line[2]) for line in split if len(line) == 3],
+            "percpu_user": [_decimal(line[1]) for line in split if len(line) == 3],
             "kernel": ticks.get("system", 0) * _NANOSECONDS_PER_TICK,
             "user": ticks.get("user", 0) * _NANOSECONDS_PER_TICK,
         },
@@ -87,16 +87,15 @@ def _v1_cpu(paths: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _nanoseconds(nanoseconds: str) -> int:
-    return int(nanoseconds) if nanoseconds.isdecimal() else 0
+def _decimal(word: str) -> int:
+    """0 for what is no number."""
+    return int(word) if word.isdecimal() else 0
 
 
-# The cpuset's numbers by their names in the event. Source: runc types/events.go.
+# The cpuset's numbers: the files are called as the event has them. Source: runc types/events.go.
 _CPUSET = (
-    ("cpu_exclusive", "cpu_exclusive"), ("mem_hardwall", "mem_hardwall"), ("mem_exclusive", "mem_exclusive"),
-    ("memory_migrate", "memory_migrate"), ("memory_spread_page", "memory_spread_page"),
-    ("memory_spread_slab", "memory_spread_slab"), ("memory_pressure", "memory_pressure"),
-    ("sched_load_balance", "sched_load_balance"), ("sched_relax_domain_level", "sched_relax_domain_level"),
+    "cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page", "memory_spread_slab",
+    "memory_pressure", "sched_load_balance", "sched_relax_domain_level",
 )  # fmt: skip
 
 
@@ -104,7 +103,7 @@ def _v1_cpuset(directory: str) -> dict[str, Any]:
     if not directory:
         return {}
     found: dict[str, Any] = {name: _listed(_text(directory, f"cpuset.{name}")) for name in ("cpus", "mems")}
-    return found | {key: _number(directory, f"cpuset.{name}") for key, name in _CPUSET}
+    return found | {name: _number(directory, f"cpuset.{name}") for name in _CPUSET}
 
 
 def _listed(text: str) -> list[int]:

@@ -29,7 +29,7 @@ writes it to the process's standard error and exits with 1, as runc's does.
 
 from __future__ import annotations
 
-from sampan.linux.packets import pair as pair
+from sampan.linux.packets import pair as pair  # (the parent's end, init's end)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
