@@ -46,7 +46,9 @@ class FakeProcess:
 
 
 class FakeTasks:
-    """`services.Tasks`. `fail_create` and `fail_start` are raised once by the next call."""
+    """`services.Tasks`. `fail_create`, `fail_start` and the like are raised once by the next call.
+
+    `restored` has the checkpoint's directory of each container that was made of one."""
 
     def __init__(self) -> None:
         self.processes: dict[tuple[str, str], FakeProcess] = {}
@@ -58,6 +60,8 @@ class FakeTasks:
         self.fail_create: Exception | None = None
         self.fail_start: Exception | None = None
         self.fail_exec: Exception | None = None
+        self.fail_checkpoint: Exception | None = None
+        self.restored: dict[str, str] = {}
         self.on_signal: Callable[[str, int], None] = lambda container_id, signal: None
         self.on_start: Callable[[str], None] = lambda container_id: None
         self._waiting: dict[tuple[str, str], FakeProcess] = {}
@@ -83,9 +87,11 @@ class FakeTasks:
         if (container_id, "") in self.processes:
             raise AlreadyExists(f'task "{container_id}" already exists')
         self.bundles[container_id] = bundle
+        if checkpoint:
+            self.restored[container_id] = checkpoint
         # A pid that exists, because the engine opens its /proc/PID/ns/net.
         self.processes[container_id, ""] = FakeProcess(self._pid, io)
-        return self._pid
+        return 0 if checkpoint else self._pid
 
     async def start(self, container_id: str) -> int:
         process = self._process(container_id)
@@ -152,6 +158,9 @@ class FakeTasks:
             process.stdin = (process.stdin[0], os.open("/dev/null", os.O_WRONLY))
 
     async def checkpoint(self, container_id: str, images: str, *, flags: Sequence[str] = ()) -> None:
+        if self.fail_checkpoint is not None:
+            error, self.fail_checkpoint = self.fail_checkpoint, None
+            raise error
         os.makedirs(images, exist_ok=True)
         if "--leave-running" not in flags:
             await self.kill(container_id, 9)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -29,12 +28,6 @@ class DockerdOfTwo(Dockerd):
     def argv(self) -> list[str]:
         added = [word for name, path in PATHS.items() for word in ("--add-runtime", f"by-{name}={path}")]
         return [*super().argv(), *added, "--experimental"]
-
-    def collect(self) -> None:
-        """Have containerd drop what nothing refers to: dockerd 20.10 sends it a checkpoint that it still has."""
-        for verb in (("create", "--id", "passing"), ("delete", "--sync", "passing")):
-            words = ["ctr", "--address", f"{self._scratch}/containerd.sock", "-n", "moby", "leases", *verb]
-            subprocess.run(self.machine.entering(words), check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

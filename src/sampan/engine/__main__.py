@@ -1,6 +1,6 @@
 """sampand: reads settings, holds the pidfile, serves until it is told to stop.
 
-SIGTERM and SIGINT end it; containers go on unless --live-restore=false (docs/decisions/0001). Log lines go to stderr.
+SIGTERM and SIGINT end it; containers go on unless --live-restore=false (docs/decisions). Log lines go to stderr.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ async def _serve(settings: configuration.Settings) -> int:
     sockets = [host.removeprefix("unix://") for host in settings.hosts if host.startswith("unix://")]
     try:
         async with open_engine(settings) as engine:
-            runner = await server.serve(server.application(route_tables(engine)))
+            runner = await server.serve(server.application(route_tables(engine), experimental=settings.experimental))
             try:
                 for host in settings.hosts:
                     log.info("API listen on %s", await server.listen(runner, host, group=settings.group))

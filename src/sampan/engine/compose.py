@@ -65,6 +65,7 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
     """One table per tag; within a first path component the router searches them in this order."""
     from sampan.engine.http import (
         auth,
+        checkpoints,
         container_streams,
         containers,
         distribution,
@@ -78,6 +79,7 @@ def route_tables(engine: Engine) -> list[list[web.RouteDef]]:
     )
 
     tags = (
+        checkpoints,
         containers,
         container_streams,
         exec,

@@ -65,6 +65,7 @@ class Settings:
     storage_driver: str = ""
     containerd_address: str = ""
     live_restore: bool = True
+    experimental: bool = False
     shutdown_timeout: int = 15
     log_level: str = "info"
     debug: bool = False
@@ -123,6 +124,7 @@ _OPTIONS = (
     _Option("containerd_address", "containerd-address", ("--containerd-address",), "path", "serve containerd's API"),
     _Option("storage_driver", "storage-driver", ("-s", "--storage-driver"), "text", "snapshotter"),
     _Option("live_restore", "live-restore", ("--live-restore",), "bool", "leave containers running (default)"),
+    _Option("experimental", "experimental", ("--experimental",), "bool", "experimental features: checkpoints"),
     _Option("shutdown_timeout", "shutdown-timeout", ("--shutdown-timeout",), "int", "seconds to stop containers"),
     _Option("log_level", "log-level", ("-l", "--log-level"), "text", "|".join(LEVELS)),
     _Option("debug", "debug", ("-D", "--debug"), "bool", "debug mode"),
@@ -132,7 +134,7 @@ _CGROUP_DRIVER = "native.cgroupdriver"
 
 # Keys of daemon.json about things that are not offered at all, so that a usual file is accepted. Keys that would change
 # what is offered (tls, ip) must stay unknown: to ignore them would be to promise what is not kept.
-_IGNORED = frozenset(("experimental", "features", "builder"))
+_IGNORED = frozenset(("features", "builder"))
 
 
 def _parser() -> argparse.ArgumentParser:

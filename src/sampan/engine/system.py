@@ -15,6 +15,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from sampan import VERSION
 from sampan.api.docker import system as documents
 from sampan.engine import machine, timestamps
@@ -70,7 +72,7 @@ class System:
             "ApiVersion": API_VERSION,
             "Arch": arch,
             "BuildTime": "",
-            "Experimental": "false",
+            "Experimental": "true" if self._settings.experimental else "false",
             "GitCommit": "",
             "GoVersion": "",
             "KernelVersion": kernel,
@@ -93,6 +95,7 @@ class System:
             Os="linux",
             Arch=arch,
             KernelVersion=kernel,
+            Experimental=self._settings.experimental or msgspec.UNSET,
             BuildTime="",
         )
 
@@ -114,7 +117,7 @@ class System:
             IPv4Forwarding=forwarding,
             SystemTime=timestamps.now(),
             GenericResources=None,
-            ExperimentalBuild=False,
+            ExperimentalBuild=self._settings.experimental,
             Swarm=documents.Swarm(),
             Isolation="",
             InitBinary="docker-init",

@@ -22,7 +22,7 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
 LINE = """
 -H unix:///a -H tcp://127.0.0.1:1 --data-root /d --exec-root /e -p /p -b br9 --bip 10.9.0.1/24
 --insecure-registry a --insecure-registry b --registry-mirror http://m --add-runtime x=/bin/x
---default-runtime x --live-restore=false -D --default-shm-size 1g --log-opt max-size=1m
+--default-runtime x --live-restore=false --experimental -D --default-shm-size 1g --log-opt max-size=1m
 """
 
 
@@ -36,6 +36,7 @@ def test_flags_are_dockerds() -> None:
     assert dict(chosen.runtimes) == {"x": "/bin/x"}
     assert chosen.default_runtime == "x"
     assert not chosen.live_restore
+    assert chosen.experimental
     assert chosen.debug
     assert chosen.shm_size == 1 << 30
     assert dict(chosen.log_opts) == {"max-size": "1m"}
@@ -56,6 +57,7 @@ def test_the_file_gives_what_no_flag_says_and_lists_are_joined() -> None:
         "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1, "Hard": 2}},
         "log-opts": {"max-file": "3"},
         "live-restore": False,
+        "experimental": True,
         "features": {},
     }
     chosen = combine({"insecure_registries": ["b"]}, file)
@@ -65,6 +67,7 @@ def test_the_file_gives_what_no_flag_says_and_lists_are_joined() -> None:
     assert chosen.default_address_pools == (("10.0.0.0/8", 24),)
     assert chosen.default_ulimits == ("nofile=1:2",)
     assert dict(chosen.log_opts) == {"max-file": "3"}
+    assert chosen.experimental
     assert not chosen.live_restore
 
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from sampan.engine.events import EventLog
@@ -54,6 +55,14 @@ def test_the_version_names_the_range_and_every_component(tmp_path: Path) -> None
     assert (version.ApiVersion, version.MinAPIVersion) == ("1.51", "1.24")
     assert version.KernelVersion == os.uname().release
     assert [component.Name for component in version.Components] == ["Engine", "sampan-containerd", "sampan-runc"]
+
+
+def test_an_experimental_engine_says_so(tmp_path: Path) -> None:
+    for experimental in (False, True):
+        system = made(tmp_path, experimental=experimental)
+        assert msgspec.to_builtins(system.version()).get("Experimental", False) is experimental
+        assert system.version().Components[0].Details["Experimental"] == str(experimental).lower()
+        assert system.info().ExperimentalBuild is experimental
 
 
 def test_info_counts_what_the_rooms_have(tmp_path: Path) -> None:

@@ -258,6 +258,14 @@ class CreateResponse(Document, frozen=True):
     warnings: list[str] = []
 
 
+class CheckpointRequest(Document, frozen=True):
+    """`POST /containers/{id}/checkpoints`; without `exit` the container goes on."""
+
+    checkpoint_id: str = msgspec.field(default="", name="CheckpointID")
+    checkpoint_dir: str = ""
+    exit: bool = False
+
+
 class UpdateRequest(Document, frozen=True):
     """`POST /containers/{id}/update`: only what is given changes; 0 and None leave as is."""
 

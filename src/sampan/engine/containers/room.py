@@ -53,6 +53,9 @@ class Settings(Protocol):
     def state(self) -> str: ...
 
     @property
+    def experimental(self) -> bool: ...
+
+    @property
     def runtimes(self) -> Mapping[str, str]: ...
 
     @property

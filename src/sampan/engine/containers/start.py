@@ -14,7 +14,18 @@ from contextlib import AsyncExitStack, suppress
 import msgspec
 
 from sampan.containerd.services import DEFAULT_OPTIONS, RuntimeOptions, TaskIO
-from sampan.engine.containers import docker_init, failures, files, health, layers, links, spec, users, volume_use
+from sampan.engine.containers import (
+    checkpoints,
+    docker_init,
+    failures,
+    files,
+    health,
+    layers,
+    links,
+    spec,
+    users,
+    volume_use,
+)
 from sampan.engine.containers.live import Live
 from sampan.engine.containers.model import Container, after
 from sampan.engine.containers.room import Room
@@ -26,11 +37,14 @@ from sampan.errors import AlreadyExists, Conflict, Error, InvalidArgument, NotFo
 _PASSWD, _GROUP = "/etc/passwd", "/etc/group"
 
 
-async def start(room: Room, reference: str) -> bool:
-    """Start it; False when it runs already (HTTP 304).
+async def start(room: Room, reference: str, checkpoint: str = "", checkpoint_directory: str = "") -> bool:
+    """Start it, or let it go on from a checkpoint; False when it runs already (HTTP 304).
 
-    NotFound; Conflict (paused, being removed); Error and InvalidArgument with the runtime's text, after which the
-    record carries Docker's exit code (125 to 128) and the text."""
+    InvalidArgument for a checkpoint unless sampand is experimental; NotFound; Conflict (paused, being removed); Error
+    and InvalidArgument with the runtime's text, after which the record carries Docker's exit code (125 to 128) and the
+    text."""
+    if checkpoint and not room.settings.experimental:
+        raise InvalidArgument("checkpoint is only supported in experimental mode")
     record = room.store.get(reference)
     live = room.live.of(record.id)
     async with live.lock:
@@ -38,17 +52,22 @@ async def start(room: Room, reference: str) -> bool:
         if record.status == "running":
             return False
         after(record.status, "start", record.id)
+        images = ""
+        if checkpoint:
+            images = checkpoints.existing(room, record, f"/{record.name}", checkpoint, checkpoint_directory)
         if live.restart_timer is not None:
             live.restart_timer.cancel()
             live.restart_timer = None
         live.restart_delay = 0.0
         record = msgspec.structs.replace(record, restart_count=0, manually_stopped=False)
-        await run(room, record, live)
+        await run(room, record, live, images)
     return True
 
 
-async def run(room: Room, record: Container, live: Live) -> None:
-    """The start itself; the caller holds the container's lock. Failures as `start`."""
+async def run(room: Room, record: Container, live: Live, images: str = "") -> None:
+    """The start itself, by the restore of a checkpoint's `images` if given; the caller holds the container's lock.
+
+    Failures as `start`."""
     from sampan.engine.containers import exits
 
     if live.teardown is not None:
@@ -58,7 +77,7 @@ async def run(room: Room, record: Container, live: Live) -> None:
     live.early_exit = None
     live.starting = True
     try:
-        record = await _run(room, record, live)
+        record = await _run(room, record, live, images)
     except Exception as error:
         live.starting = False
         await failures.start_failed(room, record, live, error)
@@ -74,7 +93,7 @@ async def run(room: Room, record: Container, live: Live) -> None:
         exits.container_exited(room, live.early_exit)
 
 
-async def _run(room: Room, record: Container, live: Live) -> Container:
+async def _run(room: Room, record: Container, live: Live, images: str) -> Container:
     tasks = room.core.tasks
     async with AsyncExitStack() as undo:
         undo.callback(failures.drop_attachments, live)
@@ -97,12 +116,16 @@ async def _run(room: Room, record: Container, live: Live) -> Container:
                 runtime=runtime_path(room, record),
                 options=RuntimeOptions(systemd_cgroup=True) if room.settings.systemd_cgroup else DEFAULT_OPTIONS,
                 remove_volatile=record.host_config.auto_remove,
+                checkpoint=images,
             )
             undo.push_async_callback(_discard_task, room, record.id)
             room.volumes.release(room.subpaths(record.id))  # the container has its own mounts of them by now
             await _hand_over_streams(room, record, live)
-            _join_network(room, plan, pid)
-            await tasks.start(record.id)
+            if images:
+                pid = await _restore(room, record.id, plan)
+            else:
+                _join_network(room, plan, pid)
+                await tasks.start(record.id)
         except (Error, OSError) as error:
             raise failures.from_runtime(record, error) from error
         record = msgspec.structs.replace(
@@ -304,6 +327,14 @@ def _join_network(room: Room, plan: Plan, pid: int) -> None:
         room.networks.attach(plan, fd, path)
     finally:
         os.close(fd)
+
+
+async def _restore(room: Room, container_id: str, plan: Plan) -> int:
+    """Its processes go on, and there is a network namespace only then; the first one's pid."""
+    pid = await room.core.tasks.start(container_id)
+    with suppress(FileNotFoundError):  # it has come to its end meanwhile
+        _join_network(room, plan, pid)
+    return pid
 
 
 async def _discard_task(room: Room, container_id: str) -> None:

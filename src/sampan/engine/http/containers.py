@@ -46,7 +46,8 @@ def _lifecycle(room: Room) -> list[web.RouteDef]:
         return reply(await create.create(room, asked, name, platform), 201)
 
     async def start_container(request: web.Request) -> web.Response:
-        return empty(204 if await start.start(room, name_of(request)) else 304)
+        name, directory = request.query.get("checkpoint", ""), request.query.get("checkpoint-dir", "")
+        return empty(204 if await start.start(room, name_of(request), name, directory) else 304)
 
     async def stop_container(request: web.Request) -> web.Response:
         signal = request.query.get("signal", "")

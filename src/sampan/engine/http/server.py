@@ -39,9 +39,9 @@ _WORKING: web.AppKey[set[asyncio.Future[web.StreamResponse]]] = web.AppKey("work
 _PREFIX = re.compile(r"/v([0-9]+(?:\.[0-9]+)?)(?=/)")
 _NEWEST = (1, 51)
 _OLDEST = (1, 24)
+_EXPERIMENTAL: web.AppKey[bool] = web.AppKey("experimental", bool)
 _HEADERS = {
     "Api-Version": API_VERSION,
-    "Docker-Experimental": "false",
     "Ostype": "linux",
     "Server": f"Sampan/{VERSION} (linux)",
 }
@@ -67,10 +67,13 @@ def check_version(version: tuple[int, int]) -> None:
         )
 
 
-def application(tables: Iterable[list[web.RouteDef]]) -> web.Application:
-    """The application that serves the given route tables, one table per API tag."""
+def application(tables: Iterable[list[web.RouteDef]], *, experimental: bool = False) -> web.Application:
+    """The application that serves the given route tables, one table per API tag.
+
+    `experimental` is what it tells clients; a command that needs it is refused by the docker client otherwise."""
     app = web.Application(middlewares=[_guard], client_max_size=BODY_LIMIT)
     app[_WORKING] = set()
+    app[_EXPERIMENTAL] = experimental
     app.on_cleanup.append(_finish)
     for table in tables:
         app.router.add_routes(table)
@@ -174,6 +177,7 @@ def _group_id(name: str) -> int:
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(_HEADERS)
+    response.headers["Docker-Experimental"] = "true" if request.app[_EXPERIMENTAL] else "false"
     request[ANSWERED_KEY] = True
 
 

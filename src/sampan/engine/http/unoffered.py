@@ -23,9 +23,6 @@ _NO_SWARM = (
 _VERBS = (
     ("POST", "/build", "building images"),
     ("POST", "/session", "BuildKit sessions"),
-    ("GET", "/containers/{id}/checkpoints", "checkpointing a container"),
-    ("POST", "/containers/{id}/checkpoints", "checkpointing a container"),
-    ("DELETE", "/containers/{id}/checkpoints/{checkpoint}", "checkpointing a container"),
     ("GET", "/images/search", "searching Docker Hub"),
     ("POST", "/swarm/init", "swarm mode"),
     ("POST", "/swarm/join", "swarm mode"),

@@ -75,7 +75,6 @@ def test_what_is_not_offered_says_so(tmp_path: Path) -> None:
             for method, path, status in (
                 ("POST", "/build", 501),
                 ("GET", "/images/search", 501),
-                ("GET", "/containers/x/checkpoints", 501),
                 ("GET", "/nodes", 503),
                 ("GET", "/services/x", 503),
             ):

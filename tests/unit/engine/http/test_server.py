@@ -91,6 +91,20 @@ def test_every_answer_carries_the_engines_headers(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_an_experimental_engine_tells_so_in_every_answer(tmp_path: Path) -> None:
+    async def check() -> None:
+        runner = await server.serve(server.application([[web.get("/x", echo_version)]], experimental=True))
+        try:
+            await server.listen(runner, f"unix://{tmp_path}/s", group="no-such-group")
+            async with aiohttp.ClientSession("http://d", connector=aiohttp.UnixConnector(f"{tmp_path}/s")) as session:
+                for path in ("/x", "/nowhere"):
+                    assert (await session.get(path)).headers["Docker-Experimental"] == "true"
+        finally:
+            await runner.cleanup()
+
+    asyncio.run(check())
+
+
 def test_an_unknown_path_and_an_unknown_method_are_both_page_not_found(tmp_path: Path) -> None:
     async def check() -> None:
         async with serving(tmp_path, web.get("/x", echo_version)) as session:
