@@ -170,6 +170,21 @@ def test_abort_drops_the_bytes_and_the_ref(place):
         place.content.abort("ref")
 
 
+def test_a_ref_that_is_being_written_is_aborted_and_its_writer_cannot_commit(place):
+    ingest = place.content.writer("ref")
+    ingest.write(DATA[:10])
+    place.content.abort("ref")
+    assert place.files() == [] and list(place.content.ingests()) == []
+    ingest.write(DATA[10:])
+    with pytest.raises(errors.NotFound):
+        ingest.commit(len(DATA), NAME)
+    assert not place.content.has(NAME)
+    with pytest.raises(errors.Unavailable):
+        place.content.writer("ref")
+    ingest.close()
+    assert place.content.writer("ref").offset == 0
+
+
 def test_put_is_idempotent(content):
     assert content.put(DATA, {"a": "1"}) == content.put(DATA) == NAME
     assert dict(content.info(NAME).labels) == {"a": "1"}

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import importlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -76,8 +76,8 @@ class Api:
         else:
             self._note(asked, _text(answer))
 
-    async def write(self, *requests: Mapping[str, Any], **more: Any) -> None:
-        """A Write stream, of which the answers are noted."""
+    async def write(self, *requests: Mapping[str, Any] | Callable[[], Awaitable[None]], **more: Any) -> None:
+        """A Write stream, of which the answers are noted; callables happen meanwhile, as the last they cut it off."""
         method, request = self._method("Content", "Write")
         answers: list[str] = []
         try:
@@ -86,14 +86,21 @@ class Api:
                 method.open(metadata=self._headers(more.get("namespace"), more.get("lease", ""))) as stream,
             ):
                 for number, body in enumerate(requests):
+                    if callable(body):
+                        await body()
+                        continue
                     last = number == len(requests) - 1
                     await stream.send_message(filled(request(), body), end=last)
                     answers.append(_text(await stream.recv_message()))
-                await stream.recv_message()
+                if callable(requests[-1]):
+                    await stream.cancel()
+                else:
+                    await stream.recv_message()
         except GRPCError as error:
             answers.append(f"{error.status.name} {error.message}")
         # 2.1 says no times but for a STAT.
-        self._note(f"Write {requests}", re.sub(r"\w+_at { [^}]*} ?", "", " | ".join(answers)))
+        asked = [body for body in requests if not callable(body)]
+        self._note(f"Write {asked}", re.sub(r"\w+_at { [^}]*} ?", "", " | ".join(answers)))
 
     async def blob(self, data: bytes, labels: Mapping[str, str] | None = None, lease: str = "") -> str:
         """A committed one; its digest."""

@@ -172,6 +172,39 @@ async def content(api: Api) -> None:
         await api.say("Content", "Abort", {"ref": "none"})
 
 
+async def writes(api: Api) -> None:
+    """What happens to a blob while it is being written, and to one that another namespace has."""
+    data = f"written {api.namespace}".encode()
+    digest, size = "sha256:" + hashlib.sha256(data).hexdigest(), len(data)
+
+    async def aborted() -> None:
+        await api.say("Content", "Abort", {"ref": "w"})
+        await api.say("Content", "Status", {"ref": "w"})
+        await api.say("Content", "Abort", {"ref": "w"})
+
+    begin = {"action": WRITE, "ref": "w", "total": size, "data": data[:5]}
+    commit = {"action": COMMIT, "offset": 5, "data": data[5:], "total": size, "expected": digest}
+    await api.write(begin, aborted)
+    await api.say("Content", "ListStatuses", {})
+    # A writer that was cut off may hold its ref for a moment.
+    await api.write(begin | {"ref": "again"}, {"action": STAT}, commit, namespace=f"{api.namespace}-other")
+    whole = {"total": size, "expected": digest}
+    await api.write({"action": STAT, "ref": "cut", **whole}, {"action": WRITE, "data": data[:5]},
+                    {"action": WRITE, "offset": 4, "data": b"x"})  # fmt: skip
+    await api.say("Content", "Status", {"ref": "cut"})
+    async with api.listening():
+        for number, stream in enumerate((
+            ({"action": STAT, **whole}, {"action": WRITE, "data": data[:5]}, commit),
+            ({"action": COMMIT, **whole, "data": data},),
+            ({"action": WRITE, **whole, "data": data}, {"action": COMMIT, "offset": size}),
+            ({"action": STAT, **whole}, {"action": COMMIT, "offset": size, **whole}),
+        )):  # fmt: skip
+            first = {**stream[0], "ref": f"shared-{number}"}
+            await api.write(first, *stream[1:])
+            await api.say("Content", "Read", {"digest": digest})
+            await api.say("Content", "Delete", {"digest": digest})
+
+
 async def leases(api: Api) -> None:
     await api.say("Leases", "Create", {"id": "l", "labels": {"a": "b", "e": "", **LONG}})
     await api.say("Leases", "Create", {"id": "l"})
@@ -453,7 +486,8 @@ async def sandboxes(api: Api) -> None:
 
 
 SCRIPTS: tuple[Callable[[Api], Awaitable[None]], ...] = (
-    containers, filters, images, content, leases, snapshots, layers, namespaces, collections, events, tasks, sandboxes,
+    containers, filters, images, content, writes, leases, snapshots, layers, namespaces, collections, events, tasks,
+    sandboxes,
 )  # fmt: skip
 
 

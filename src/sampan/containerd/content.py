@@ -141,7 +141,11 @@ class ContentStore:
                 raise errors.Unavailable(f"ref {ref} locked: unavailable")
             self._locked.add(ref)
         try:
-            return BlobIngest(self, ref, self._ingest_id(ref))
+            # No abort may come between the row and the file.
+            with self._metadata.files:
+                number = self._ingest_id(ref)
+                fd = os.open(self._ingest_path(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return BlobIngest(self, ref, number, fd)
         except BaseException:
             self._unlock(ref)
             raise
@@ -190,11 +194,14 @@ class ContentStore:
             )
 
     def abort(self, ref: str) -> None:
-        """Drop the ingest `ref`. NotFound; Unavailable while it is being written."""
-        query = "select 1 from ingests where namespace=? and ref=?"
-        if self._metadata.row(query, self._namespace, ref) is None:
-            raise errors.NotFound(f"reference {ref}: not found")
-        self.writer(ref).abort()
+        """Drop the ingest `ref`; who is writing it goes on, and cannot commit. NotFound."""
+        query = "select id from ingests where namespace=? and ref=?"
+        with self._metadata.files:
+            row = self._metadata.row(query, self._namespace, ref)
+            if row is None:
+                raise errors.NotFound(f"reference {ref}: not found")
+            self._forget(row[0])
+            os.unlink(self._ingest_path(row[0]))
 
     def recover(self) -> None:
         """After a crash: remove blob files that no row names and ingest files that no row names."""
@@ -233,11 +240,14 @@ class ContentStore:
             self._locked.discard(ref)
 
     def _name(self, ingest: BlobIngest, digest: str, size: int, labels: Mapping[str, str] | None) -> None:
-        """Rename the synced ingest file to its digest and write the row."""
+        """Rename the synced ingest file to its digest and write the row. NotFound for one aborted meanwhile."""
         path = self.path(digest)
         # No collection may remove the file between the rename and the row.
         with self._metadata.files:
-            os.rename(ingest.path, path)
+            try:
+                os.rename(ingest.path, path)
+            except FileNotFoundError as error:
+                raise errors.NotFound(f"reference {ingest.ref}: not found") from error
             _sync_directory(os.path.dirname(path))
             stamp = now()
             with self._metadata.transaction(durable=True) as connection:
@@ -252,13 +262,14 @@ class ContentStore:
 class BlobIngest:
     """`services.Ingest`: an ingest file with its running sha256."""
 
-    def __init__(self, store: ContentStore, ref: str, number: int) -> None:
+    def __init__(self, store: ContentStore, ref: str, number: int, fd: int) -> None:
+        """Takes `fd`, the file that `number` names."""
         self.ref = ref
         self.number = number
         self.path = store._ingest_path(number)
         self._store = store
         self._open = True
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._fd = fd
         self._hash = digests.hasher()
         self.offset = 0
         try:
@@ -332,7 +343,7 @@ class BlobIngest:
         try:
             os.unlink(self.path)
         except FileNotFoundError:
-            pass  # it became a blob
+            pass  # it became a blob, or was aborted by its ref
         self._store._forget(self.number)
         self.close()
 

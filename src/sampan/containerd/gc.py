@@ -189,8 +189,8 @@ def _sweep_ingests(metadata: Metadata, stores: Stores) -> int:
     for status in list(stores.content.statuses()):
         if status.ref not in leased and now() - status.updated_at > INGEST_KEPT_NS:
             try:
-                stores.content.abort(status.ref)
+                stores.content.writer(status.ref).abort()
                 freed += status.offset
-            except (errors.Unavailable, errors.NotFound):
+            except errors.Unavailable:
                 continue  # somebody is writing it after all
     return freed

@@ -64,7 +64,7 @@ class Ingest(Protocol):
         """fsync, rename under its digest, record it; the digest.
 
         AlreadyExists when the blob is there (the ingest is dropped); DataLoss when size or digest differ
-        (the ingest is dropped: its bytes are wrong)."""
+        (the ingest is dropped: its bytes are wrong); NotFound when its ref was aborted meanwhile."""
 
     def close(self) -> None:
         """Release the lock on the ref and keep the bytes for a later resume."""

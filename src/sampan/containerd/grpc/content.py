@@ -121,7 +121,7 @@ class ContentService:
                 if request.action == api.STAT:
                     yield writing.answer(request)
                     continue
-                writing.write(request)
+                await writing.write(request)
                 if request.action == api.COMMIT:
                     await self._commit(call, writing, request)
                     yield writing.answer(request)
@@ -141,11 +141,11 @@ class ContentService:
                 raise errors.AlreadyExists(f"content {request.expected}: already exists")
             shared = stores.content.size_elsewhere(request.expected) or 0
         stores.leases.hold(call.lease, leasing.INGESTS, request.ref)
-        if request.total > 0:
-            self._promises[call.namespace, request.ref] = request.total
         self._table.changed(call.namespace)
         if shared:
             return Writing(stores, request.ref, None, shared)
+        if request.total > 0:
+            self._promises[call.namespace, request.ref] = request.total
         # What an earlier writer left is hashed again, which takes time for a large blob.
         return Writing(stores, request.ref, await asyncio.to_thread(stores.content.writer, request.ref), 0)
 
@@ -177,7 +177,7 @@ class ContentService:
 
 class Writing:
     """One Write stream's blob: an ingest, or (`ingest` None) a blob of `size` bytes that another namespace has, of
-    which no byte needs to come."""
+    which no byte needs to come. A client that sends them all the same has an ingest from then on."""
 
     def __init__(self, stores: Stores, ref: str, ingest: BlobIngest | None, size: int) -> None:
         self.ref = ref
@@ -189,6 +189,7 @@ class Writing:
         self._started = now()
         self._updated = self._started
         self._committed = ""
+        self._stated = 0
 
     @property
     def offset(self) -> int:
@@ -207,14 +208,16 @@ class Writing:
             return self._committed
         return self.expected if self._ingest is None else self._ingest.digest()
 
-    def write(self, request: api.WriteContentRequest) -> None:
+    async def write(self, request: api.WriteContentRequest) -> None:
         """OUT_OF_RANGE for bytes that do not follow those that are there; from 0 begins anew."""
         if request.offset > 0 and request.offset != self.offset:
             raise GRPCError(Status.OUT_OF_RANGE, f"write @{request.offset} must occur at current offset {self.offset}")
         if self._ingest is None:
-            if request.data:
+            if not request.data:
+                return
+            if request.offset > 0:
                 raise errors.Conflict(f"content {self.expected} needs no data: failed precondition")
-            return
+            self._ingest = await asyncio.to_thread(self._content.writer, self.ref)
         if request.offset == 0 and self._ingest.offset > 0:
             self._ingest.truncate()
         if request.data:
@@ -239,12 +242,15 @@ class Writing:
         self._committed = self._ingest.commit(self.total or None, self.expected or None, labels)
 
     def answer(self, request: api.WriteContentRequest) -> api.WriteContentResponse:
+        """As containerd, which repeats in all answers what it said about the whole in the last to a STAT."""
+        if request.action == api.STAT:
+            self._stated = self.total
         return api.WriteContentResponse(
             action=request.action,
             started_at=fields.timestamp(self._started),
             updated_at=fields.timestamp(self._updated),
             offset=self.offset,
-            total=self.total if request.action == api.STAT else 0,
+            total=self._stated,
             digest=self.digest(),
         )
 
