@@ -1,6 +1,7 @@
 """sampand: reads settings, holds the pidfile, serves until it is told to stop.
 
-SIGTERM and SIGINT end it; containers go on unless --live-restore=false (docs/decisions). Log lines go to stderr.
+SIGTERM and SIGINT end it; containers go on unless --live-restore=false (docs/decisions/containers-outlive-sampand.md).
+Log lines go to stderr.
 """
 
 from __future__ import annotations

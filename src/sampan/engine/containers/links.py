@@ -8,16 +8,18 @@ those who call it follow. On a user-defined network `EndpointSettings.Links` cou
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
 from sampan.api.docker.containers import HostConfig
 from sampan.engine.containers.model import Container, Link
-from sampan.engine.containers.room import Room
 from sampan.engine.containers.store import Store
 from sampan.engine.networks.records import Plan
 from sampan.errors import Conflict, Error, InvalidArgument, NotFound
+
+if TYPE_CHECKING:
+    from sampan.engine.containers.room import Room
 
 _BRIDGE = "bridge"
 _WITH_HOST = (

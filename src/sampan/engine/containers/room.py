@@ -12,7 +12,7 @@ from typing import Protocol
 
 from sampan.api.docker.networks import EndpointSettings, NetworkSettings
 from sampan.containerd.services import Core
-from sampan.engine.containers import files, host
+from sampan.engine.containers import files, host, links
 from sampan.engine.containers.execs import ExecTable
 from sampan.engine.containers.live import LiveTable
 from sampan.engine.containers.model import Container
@@ -122,8 +122,6 @@ class Room:
 
     def networks_changed(self, container_id: str, before: Plan, after: Plan) -> None:
         """A running container has joined a network or left one."""
-        from sampan.engine.containers import links
-
         record, settings = self.store.get(container_id), self.settings
         directory = self.directory(record.id)
         before, after = (links.with_hosts(plan, links.now(self, record)) for plan in (before, after))
