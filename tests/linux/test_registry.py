@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -584,7 +585,8 @@ def test_the_same_layer_twice_in_one_image(run):
     run(body)
 
 
-def test_collection_gives_the_disk_back_and_spares_what_is_used(run):
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native", "erofs"])
+def test_collection_gives_the_disk_back_and_spares_what_is_used(run, snapshotter):
     one, other = image(300_000, 200_000), image(400_000)
 
     async def body(registry, puller):
@@ -606,7 +608,56 @@ def test_collection_gives_the_disk_back_and_spares_what_is_used(run):
         assert puller.core.images.collect() > 400_000
         eventually(lambda: du(root) == before, what="du of the root is what it was")
 
-    run(body)
+    run(body, snapshotter=snapshotter)
+
+
+@pytest.mark.parametrize("snapshotter", ["overlayfs", "native", "erofs"])
+def test_an_interrupted_ingest_and_an_expired_lease_give_the_disk_back(run, snapshotter):
+    one = image(300_000, 200_000)
+    [kept, broken] = one.layers
+
+    async def body(registry, puller):
+        content, stores = puller.core.content, puller.core.stores
+        root = Path(puller.path) / "root"
+        before = du(root)
+        registry.add("x", one)
+        on = asyncio.Event()
+
+        async def stall(request):
+            response = web.StreamResponse(headers={"Content-Length": str(len(broken.content))})
+            await response.prepare(request)
+            await response.write(broken.content[:100_000])
+            await on.wait()
+            return response
+
+        registry.hook = lambda r: stall(r) if r.path.endswith(broken.digest) else None
+        pulling = asyncio.create_task(puller.pull(f"{registry.host}/x"))
+        while not (content.has(kept.digest) and any(offset for _, offset, _ in content.ingests())):
+            await asyncio.sleep(0.01)
+        pulling.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pulling
+        on.set()
+        [(ref, offset, _)] = content.ingests()
+        stores.leases.create("a client's", {})
+        stores.leases.add("a client's", "content", kept.digest)
+        stores.leases.add("a client's", "ingests", ref)
+        for info in list(puller.core.snapshots.walk()):
+            stores.leases.add("a client's", f"snapshots/{snapshotter}", info.name)
+        [ingest] = (root / "content/ingest").iterdir()
+        long_ago = time.time() - 10 * 86400
+        os.utime(ingest, (long_ago, long_ago))
+        puller.core.images.collect()
+        assert du(root) - before > len(kept.content) + offset, "the lease holds all of it"
+        stores.leases.delete("a client's")
+        stores.leases.create("a client's", {"containerd.io/gc.expire": "2001-01-01T00:00:00Z"})
+        stores.leases.add("a client's", "content", kept.digest)
+        stores.leases.add("a client's", "ingests", ref)
+        puller.core.images.collect()
+        assert [list(stores.leases.list()), list(content.ingests())] == [[], []]
+        eventually(lambda: du(root) == before, what="du of the root is what it was")
+
+    run(body, snapshotter=snapshotter)
 
 
 def test_collection_during_a_pull_takes_nothing_from_it(run):

@@ -35,11 +35,3 @@ def test_a_container_that_has_ended_shows_no_addresses():
 @pytest.mark.parametrize(("command", "text"), [(["true"], "exec_create: true "), (["a", "b"], "exec_create: a b")])
 def test_the_action_of_an_exec_names_its_command(command, text):
     assert action_text("exec_create", command) == text
-
-
-def test_a_new_container_has_the_mount_table_that_mount_and_df_read(tmp_path):
-    async def work(bench: Bench) -> None:
-        upper = bench.core.snapshots.upper(await bench.make("web"))
-        assert os.readlink(f"{upper}/etc/mtab") == "/proc/mounts"
-
-    run(work, tmp_path)
