@@ -34,12 +34,14 @@ def exit_code(text: str) -> int:
     return next((code for part, code in _EXIT_CODES if part in lowered), 128)
 
 
-def from_runtime(record: Container, error: Exception) -> Error:
+def from_runtime(record: Container, error: Exception, *, restoring: bool = False) -> Error:
     """The runtime's failure in the words that dockerd relays. InvalidArgument (HTTP 400) when the command is at fault,
     which is what dockerd answers for 126 and 127."""
     text = str(error)
     if isinstance(error, OSError):
         text = f"{error.strerror}: {error.filename}" if error.filename else str(error.strerror)
+    if restoring:
+        return Error(f"OCI runtime restore failed: {text}: unknown")
     text = runtime_text(text)
     kind = InvalidArgument if exit_code(text) != 128 else Error
     return kind(text)

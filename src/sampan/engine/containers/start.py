@@ -127,7 +127,7 @@ async def _run(room: Room, record: Container, live: Live, images: str) -> Contai
                 _join_network(room, plan, pid)
                 await tasks.start(record.id)
         except (Error, OSError) as error:
-            raise failures.from_runtime(record, error) from error
+            raise failures.from_runtime(record, error, restoring=bool(images)) from error
         record = msgspec.structs.replace(
             record,
             status="running",

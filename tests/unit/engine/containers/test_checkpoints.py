@@ -120,6 +120,22 @@ def test_a_failed_checkpoint_leaves_the_container_and_no_directory(tmp_path: Pat
     experimental(work, tmp_path)
 
 
+def test_a_failed_restore_has_dockers_words_and_the_container_can_begin_anew(tmp_path: Path) -> None:
+    async def work(bench: Bench) -> None:
+        await running(bench)
+        await checkpoints.create(bench.room, "one", "first")
+        bench.tasks.fail_start = Error("criu failed: type RESTORE errno 0")
+        text = "OCI runtime restore failed: criu failed: type RESTORE errno 0: unknown"
+        with pytest.raises(Error, match=f"^{text}$"):
+            await start(bench.room, "one", "first")
+        failed = bench.room.store.get("one")
+        assert (failed.status, failed.error) == ("exited", text)
+        assert bench.tasks.processes == {}
+        assert await start(bench.room, "one")
+
+    experimental(work, tmp_path)
+
+
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     async def work(bench: Bench) -> None:
         await bench.make("one", host={"network_mode": "none"})
