@@ -18,7 +18,7 @@ from sampan.containerd.content import BlobIngest, IngestStatus
 from sampan.containerd.grpc import fields
 from sampan.containerd.grpc.publishing import publish
 from sampan.containerd.grpc.server import Call
-from sampan.containerd.labels import checked_labels
+from sampan.containerd.labels import checked_labels, with_values
 from sampan.containerd.metadata import now
 from sampan.containerd.services import ContentInfo
 from sampan.containerd.stores import Stores, StoreTable
@@ -151,7 +151,7 @@ class ContentService:
 
     async def _commit(self, call: Call, writing: Writing, request: api.WriteContentRequest) -> None:
         stores = self._table.of(call.namespace)
-        labels = {key: value for key, value in checked_labels(request.labels, "info.Labels").items() if value}
+        labels = with_values(checked_labels(request.labels, "info.Labels"))
         if call.lease:
             # Before the blob has its name: no collection may find it without the lease.
             stores.leases.hold(call.lease, leasing.CONTENT, writing.digest())

@@ -14,8 +14,8 @@ from sampan.engine.containers.model import Container
 from sampan.engine.containers.room import Room
 from sampan.errors import Error
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _CHARACTERS = "[a-zA-Z0-9][a-zA-Z0-9_.-]"
+_NAME = re.compile(f"{_CHARACTERS}+")
 
 
 async def create(room: Room, reference: str, name: str, *, directory: str = "", leave: bool = False) -> None:
