@@ -7,6 +7,7 @@ sampan-containerd    with its keeper, with the shims of containerd 1.6 and 2.1, 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -14,10 +15,12 @@ import signal
 import stat
 import sys
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from grpclib.client import Channel
 from tests.conftest import leave_out
+from tests.peers.api import Api
 from tests.peers.client import Terminal
 from tests.peers.containers import Containerd, Core, SampanContainerd, newer_tools
 from tests.peers.machine import Machine
@@ -312,6 +315,48 @@ def test_our_shims_have_one_parent_and_need_it_no_more(ctr: Ctr) -> None:
     assert heir != nursery
     ctr.tidy()
     eventually(lambda: not alive(heir), what="the nursery ends with its last shim")
+
+
+COUNT = (
+    "rm -rf counted; mkdir counted; echo 0 >counted/now;"
+    " echo 'i=0; while :; do i=$((i+1)); echo $i >/c/next; mv /c/next /c/now; sleep 0.02; done' >counted/script;"
+    " run -d --null-io --mount type=bind,src=$PWD/counted,dst=/c,options=rbind:rw $R one sh /c/script"
+)
+
+
+def test_a_task_that_was_saved_goes_on_in_a_new_one(ctr: Ctr) -> None:
+    def counted() -> int:
+        return int(ctr.shell("cat counted/now"))
+
+    def ask(service: str, name: str, body: dict[str, Any]) -> Any:
+        async def call() -> Any:
+            channel = Channel(path=ctr.core.address)
+            try:
+                return await Api(ctr.core, channel, "shims").call(service, name, body, lease=lease)
+            finally:
+                channel.close()
+
+        return asyncio.run(call())
+
+    lease = ""
+    ask("Leases", "Create", {"id": "saved"})
+    lease = "saved"
+    ctr.shell(COUNT)
+    eventually(lambda: counted() > 20, what="it counts")
+    images = ask("Tasks", "Checkpoint", {"container_id": "one"}).descriptors[0]
+    ctr.shell("ctr tasks kill -s KILL one")
+    ctr.stopped("one")
+    ctr.shell("ctr tasks rm one", None)
+    last = counted()
+    saved = {"media_type": images.media_type, "digest": images.digest, "size": images.size}
+    ask("Tasks", "Create", {"container_id": "one", "checkpoint": saved})
+    assert ctr.status("one") == "CREATED" and counted() == last
+    started = ask("Tasks", "Start", {"container_id": "one"})
+    assert started.pid == ctr.pid("one")
+    ctr.shell("ctr leases rm saved")
+    eventually(lambda: counted() not in (0, last), what="it goes on to count")
+    assert counted() > 15
+    assert ctr.shell("ctr tasks exec --exec-id e one cat /proc/1/comm") == "sh\n"
 
 
 def test_output_goes_to_files_and_to_logging_programs(ctr: Ctr) -> None:

@@ -42,6 +42,7 @@ def create(request: dict[str, Any], namespace: str) -> dict[str, Any]:
         "stdin_once": True,
         "log": None,
         "console_size": None,
+        "checkpoint": request["checkpoint"],
         "options": {**kept, "root": root},
     }
 

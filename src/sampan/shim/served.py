@@ -50,3 +50,8 @@ class Container:
         self.bundle = bundle
         self.init = init
         self.execs: dict[str, Child] = {}
+
+    def note_pid(self) -> None:
+        """Where the shim's `delete` finds it."""
+        with open(f"{self.bundle}/init.pid", "w", encoding="ascii") as file:
+            file.write(str(self.init.pid))

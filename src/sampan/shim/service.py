@@ -68,8 +68,6 @@ class Service:
         request = call.request
         if request["id"] in self._containers:
             raise errors.AlreadyExists(f"container {request['id']}: already exists")
-        if request["checkpoint"]:
-            raise errors.Unimplemented("create from a checkpoint: not implemented")
         container = Container(request["id"], request["bundle"], Child("", request))
         wanted = requests.create(request, self.runs.namespace)
         self._containers[container.id] = container
@@ -89,8 +87,8 @@ class Service:
             if error is not None:
                 self._discard(container, lambda: call.fail(_failed("create failed", error)))
                 return
-            with open(f"{container.bundle}/init.pid", "w", encoding="ascii") as file:
-                file.write(str(container.init.pid))
+            if not request["checkpoint"]:
+                container.note_pid()
             self._publish_create(container, request)
             call.answer(pid=container.init.pid)
 
@@ -118,6 +116,7 @@ class Service:
                 names = {"container_id": container.id, "exec_id": child.exec_id}
                 self._publisher.publish("exec-started", {**names, "pid": child.pid})
             else:
+                container.note_pid()  # a restored one has it only now
                 self._publisher.publish("start", {"container_id": container.id, "pid": child.pid})
             call.answer(pid=child.pid)
             if child.exit is not None:

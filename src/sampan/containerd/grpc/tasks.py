@@ -109,8 +109,6 @@ class TasksService:
                 checkpoints.load(content, digest, directory)
 
         if isinstance(chosen, ShimRuntime):
-            if checkpoint:
-                raise errors.Unimplemented("create from a checkpoint by a shim: not implemented")
             return await self.shims.create(
                 namespace,
                 container.id,
@@ -119,6 +117,7 @@ class TasksService:
                 spec=spec,
                 rootfs=rootfs,
                 stdio=stdio,
+                checkpoint=checkpoint,
             )
         return await self.processes.create(
             namespace,

@@ -85,11 +85,12 @@ class ShimTasks:
         spec: bytes,
         rootfs: Sequence[Mount],
         stdio: Stdio,
-        checkpoint: str = "",
+        checkpoint: Callable[[str], None] | None = None,
     ) -> ShimTask:
         """Start a shim and have it make the container. AlreadyExists; the shim's errors, after which nothing is left.
 
-        `binary` and `options` as in `runtimes.ShimRuntime`; `checkpoint` is a directory of CRIU's images."""
+        `binary` and `options` as in `runtimes.ShimRuntime`; `checkpoint` fills a directory, in a thread, with the
+        images that `start` is to have restored."""
         if (namespace, container_id) in self._known:
             raise errors.AlreadyExists(f"task {container_id}: already exists")
         bundle = self._bundles.of(namespace, container_id)
@@ -102,7 +103,10 @@ class ShimTasks:
             except FileExistsError as error:
                 raise errors.AlreadyExists(f"task {container_id}: already exists") from error
             try:
-                await self._make(task, bundle, binary, options, rootfs, checkpoint)
+                images = f"{bundle.path}/checkpoint" if checkpoint else ""
+                if checkpoint:
+                    await asyncio.to_thread(checkpoint, images)
+                await self._make(task, bundle, binary, options, rootfs, images)
             except BaseException:
                 await asyncio.shield(self._undo(task, bundle))
                 raise
