@@ -315,8 +315,9 @@ async def namespaces(api: Api) -> None:
     )
     for asked in (name, "none", ""):
         await api.say("Namespaces", "Get", {"name": asked})
+    root = {"containerd.io/gc.root": "1"}  # or a collection would race with the look at what is there
     for key in ("native", "overlayfs"):
-        await api.call("Snapshots", "Prepare", {"snapshotter": key, "key": "k"}, namespace=name)
+        await api.call("Snapshots", "Prepare", {"snapshotter": key, "key": "k", "labels": root}, namespace=name)
     image = {"image": {"name": "i", "target": {"media_type": "m", "digest": HERE, "size": 1}}}
     await api.call("Images", "Create", image, namespace=name)
     await api.call("Containers", "Create", container("c"), namespace=name)
