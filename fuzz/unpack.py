@@ -20,7 +20,7 @@ from fuzz.layer_tar import mutate as mutate_bytes
 from sampan import errors
 from sampan.containerd.diff.erofs_layer import FILE, ErofsLayer, index_layer
 from sampan.containerd.diff.unpack import unpack
-from sampan.containerd.snapshots.janitor import empty
+from sampan.linux.trees import remove_tree
 from sampan.wire import layer_tar, tar_member
 from sampan.wire.erofs import HOLE, Node
 
@@ -106,8 +106,8 @@ def feed(data: bytes, random: Random) -> None:
             shown = dict(_of_index(indexed.applied.tree.root, b"", image))
         assert dict(_of_directory(root)) == shown
     finally:
-        empty(base, "n")
-        empty(base, "o")
+        remove_tree(base, "n")
+        remove_tree(base, "o")
         shutil.rmtree(base)
 
 
