@@ -50,6 +50,8 @@ COMMANDS: dict[str, tuple[str, str, str, str]] = {
     "version": ("system", "version", "[OPTIONS]", "Show the version information"),
     "info": ("system", "info", "[OPTIONS]", "Display system-wide information"),
     "events": ("system", "events", "[OPTIONS]", "Get real time events from the engine"),
+    "container prune": ("prune", "containers", "[OPTIONS]", "Remove all stopped containers"),
+    "image prune": ("prune", "images", "[OPTIONS]", "Remove unused images"),
     "volume ls": ("volumes", "ls", "[OPTIONS]", "List volumes"),
     "volume create": ("volumes", "create", "[OPTIONS] [VOLUME]", "Create a volume"),
     "volume rm": ("volumes", "rm", "[OPTIONS] VOLUME [VOLUME...]", "Remove one or more volumes"),

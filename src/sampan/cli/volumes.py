@@ -6,8 +6,8 @@ from sampan.cli.connection import quote
 from sampan.cli.containers import each, filters
 from sampan.cli.create_request import pairs
 from sampan.cli.flags import Flag
+from sampan.cli.prune import FORCE, confirmed, report
 from sampan.cli.tables import print_list
-from sampan.cli.units import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,20 +71,15 @@ def prune(context: Context, words: list[str]) -> int:
     flags = (
         Flag("all a", "bool", "Remove all unused volumes, not just anonymous ones"),
         Flag("filter", "list", 'Provide filter values (e.g. "label=<label>")'),
-        Flag("force f", "bool", "Do not prompt for confirmation"),
+        FORCE,
     )
     o = context.parse(flags, words, most=0)
-    if not o["force"]:
-        which = "all local volumes" if o["all"] else "anonymous local volumes"
-        print(f"WARNING! This will remove {which} not used by at least one container.")
-        if input("Are you sure you want to continue? [y/N] ").strip().lower() not in ("y", "yes"):
-            return 0
+    which = "all local volumes" if o["all"] else "anonymous local volumes"
+    if not o["force"] and not confirmed(f"{which} not used by at least one container"):
+        return 0
     asked = filters(o["filter"])
     if o["all"]:
         asked["all"] = ["true"]
     answer = context.api().call("POST", "/volumes/prune", {"filters": asked or None})
-    if answer.get("VolumesDeleted"):
-        print("Deleted Volumes:", *answer["VolumesDeleted"], sep="\n")
-        print()
-    print(f"Total reclaimed space: {human_size(answer.get('SpaceReclaimed') or 0)}")
+    report("Deleted Volumes:", answer.get("VolumesDeleted") or (), answer)
     return 0
