@@ -110,6 +110,10 @@ class Cores:
         return Containerd(self.machine, place, tools)
 
     def close(self) -> None:
+        def shims() -> list[str]:
+            return [line for line in self.machine.processes().values() if "sampan.shim" in line]
+
+        eventually(lambda: not shims(), what="the last shims are gone")
         for core in self._running.values():
             core.stop()
 
@@ -260,7 +264,7 @@ def test_every_event_is_told_once_and_in_order(ctr: Ctr) -> None:
 
 
 def test_a_container_outlives_its_core_and_its_end_is_known_to_the_next(ctr: Ctr, stack: Stack, rootfs: str) -> None:
-    ctr.shell("run -d $R one sh -c 'until [ -e /tmp/go ]; do usleep 50000; done; exit 5'; run -d $R two sleep 1000")
+    ctr.shell("run -d $R one sh -c 'until [ -e /tmp/go ]; do usleep 50000; done; exit 5' && run -d $R two sleep 1000")
     one, two = ctr.pid("one"), ctr.pid("two")
     ctr.core.kill()
     assert alive(one) and alive(two)

@@ -43,21 +43,29 @@ def run(namespace: str, socket_path: str, listener: int, events: str, runtime: R
     loop = Loop()
     reaper = Reaper(loop)
     runs = Runs(loop, reaper, namespace)
-    service = Service(runs, Publisher(loop, events, namespace), loop.stop)
+
+    def retire() -> None:
+        if listening.fileno() < 0:
+            return  # what is at that path now is the next shim's
+        try:
+            os.unlink(socket_path)
+        except FileNotFoundError:
+            pass  # somebody tidied up before us
+        server.refuse()
+        clear(scratch)
+
+    listening = Socket(fileno=listener)
+    service = Service(runs, Publisher(loop, events, namespace), retire, loop.stop)
     scratch = f"{socket_path}.d"
     runs.forker = Forker(loop, BundleRecords(), drivers(loop, reaper, runtime, scratch, runs), service.tell)
-    server = Server(loop, Socket(fileno=listener), service.handle)
+    server = Server(loop, listening, service.handle)
     gc.collect()
     gc.freeze()
     try:
         loop.run()
     finally:
-        try:
-            os.unlink(socket_path)
-        except FileNotFoundError:
-            pass  # somebody tidied up before us
+        retire()
         server.close()
-        clear(scratch)
 
 
 def drivers(loop: Loop, reaper: Reaper, runtime: Runtime, scratch: str, holder: Any) -> Callable[[str], Driver]:

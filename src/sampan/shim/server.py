@@ -164,8 +164,13 @@ class Server:
         connection = Connection(self._loop, Socket(fileno=fd), self._handle, self._connections.discard)
         self._connections.add(connection)
 
+    def refuse(self) -> None:
+        """Take no more connections."""
+        if self._listener.fileno() >= 0:
+            self._loop.remove(self._listener.fileno())
+            self._listener.close()
+
     def close(self) -> None:
-        self._loop.remove(self._listener.fileno())
-        self._listener.close()
+        self.refuse()
         for connection in list(self._connections):
             connection.close()

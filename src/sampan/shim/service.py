@@ -37,11 +37,12 @@ LAST_WORDS = 2.0
 
 
 class Service:
-    """`stop` ends the shim. `runs.forker` is given after the construction, since its events come to `tell`."""
+    """`retire` makes room for another shim of this name, `stop` ends this one. `runs.forker` is given after the construction, since its events come to `tell`."""
 
-    def __init__(self, runs: Runs, publisher: Publisher, stop: Callable[[], None]) -> None:
+    def __init__(self, runs: Runs, publisher: Publisher, retire: Callable[[], None], stop: Callable[[], None]) -> None:
         self.runs = runs
         self._publisher = publisher
+        self._retire = retire
         self._stop = stop
         self._containers: dict[str, Container] = {}
 
@@ -294,6 +295,9 @@ class Service:
         task.driver.checkpoint(task, requests.checkpoint_flags(call.request, container.bundle), saved)
 
     def shutdown(self, call: Call) -> None:
+        if not self._containers:
+            # Before the answer: the next `start` of this name would find this shim, and its task would end with it.
+            self._retire()
         call.answer()
         if not self._containers:
             self._publisher.flush(LAST_WORDS, self._stop)
