@@ -37,7 +37,8 @@ LAST_WORDS = 2.0
 
 
 class Service:
-    """`retire` makes room for another shim of this name, `stop` ends this one. `runs.forker` is given after the construction, since its events come to `tell`."""
+    """`retire` makes room for another shim of this name, `stop` ends this one. `runs.forker` is given after the
+    construction, since its events come to `tell`."""
 
     def __init__(self, runs: Runs, publisher: Publisher, retire: Callable[[], None], stop: Callable[[], None]) -> None:
         self.runs = runs
