@@ -8,7 +8,8 @@ import pytest
 from tests.peers.waiting import eventually
 
 from sampan.containerd.snapshots.disk import directory_usage
-from sampan.containerd.snapshots.janitor import Janitor, empty
+from sampan.containerd.snapshots.janitor import Janitor
+from sampan.linux.trees import remove_tree
 
 
 def make_tree(path, depth=3):
@@ -53,7 +54,7 @@ def test_symlinks_are_removed_and_never_followed(tmp_path):
     make_tree(trash / "tree")
     (trash / "tree" / "out").symlink_to(outside)
     for name in ("link", "tree"):
-        empty(str(trash), name)
+        remove_tree(str(trash), name)
     assert list(trash.iterdir()) == []
     assert (outside / "file").exists()
 
@@ -69,7 +70,7 @@ def test_deep_and_broad_trees_are_deleted(tmp_path, depth):
             os.mkdir(f"{path}/{name}")
             open(f"{path}/{name}/f", "w").close()
         path += "/a"
-    empty(str(trash), "1")
+    remove_tree(str(trash), "1")
     assert list(trash.iterdir()) == []
 
 
